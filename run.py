@@ -1,0 +1,6 @@
+"""The command line from a checkout: `python run.py ssl --loss ikl`. Installed, the same is `tailmatch ssl --loss ikl`."""
+
+from tailmatch.__main__ import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""tailmatch: learning from few labels and from long tails, through one shared loss module.
+
+The code lives in folders at the top of the repository (`ssl/`, `losses/`, ...). They carry no `__init__.py`, since a
+regular package called `ssl` there would shadow Python's own. In a checkout this package adds the repository's root to
+its path, so that `tailmatch.losses` is the folder `losses/`; a wheel holds the folders inside `tailmatch/` already.
+"""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+_root = Path(__file__).resolve().parent.parent
+if (_root / "pyproject.toml").is_file() and (_root / "losses").is_dir():
+    __path__.append(str(_root))
