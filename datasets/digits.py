@@ -1,0 +1,28 @@
+"""scikit-learn's digits: 1,797 gray images of 8x8 pixels, which need no download.
+
+Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+"""
+
+import numpy as np
+import torch
+
+from .base import ImageSet
+from .splits import hold_out
+
+CLASS_NAMES = tuple(str(digit) for digit in range(10))
+TEST_FRACTION = 0.25
+BRIGHTEST = 16  # the pixels of the original are counts 0..16
+
+
+def read_digits() -> tuple[ImageSet, ImageSet]:
+    """(train, test): of every class each fourth image is for testing, whatever the run's seed."""
+    # scikit-learn takes most of a second to import, and only this dataset needs it.
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / BRIGHTEST)).astype(np.uint8)
+    everything = ImageSet(
+        images=torch.from_numpy(pixels)[:, None], labels=torch.from_numpy(digits.target.astype(np.int64))
+    )
+    train, test = hold_out(everything.labels, TEST_FRACTION)
+    return everything.subset(train), everything.subset(test)
