@@ -1,0 +1,42 @@
+"""One factory for every model."""
+
+from torch import nn
+
+from ..errors import UserError
+from .catalog import (
+    CIFAR_RESNETS,
+    CIFAR_STEM,
+    OTHER_MODELS,
+    TIMM,
+    TORCHVISION_MODELS,
+    check_model_name,
+    wide_resnet_shape,
+)
+from .wide_resnet import DIGITS, DIGITS_SHAPE, DISTILLATION, FIXMATCH, WideResNet
+
+
+def build_model(name: str, num_classes: int, in_channels: int = 3, image_size: int | None = None) -> nn.Module:
+    """Builds the named model with freshly drawn weights, mapping [B, in_channels, H, W] to logits [B, num_classes].
+
+    The names are those of `catalog.MODELS` and `catalog.PATTERNS`. Weights come from torch's global generator: seed
+    it first. A name always means the same network, whatever the images' size: `resnet18` keeps torchvision's stem of
+    stride 4 on 32x32 images too, and `resnet18-cifar` is the one with a 3x3 stem. Only timm's transformers, whose
+    position embeddings have a size, use `image_size`.
+
+    Raises UserError for an unknown name (with the nearest known one), and for counts below one.
+    """
+    check_model_name(name)
+    for what, count in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+        if count is not None and count < 1:
+            raise UserError(f"Model {name!r} needs {what} of at least 1, got {count}.")
+    if name == "wrn-digits":
+        return WideResNet(DIGITS_SHAPE, num_classes, in_channels, DIGITS)
+    shape = wide_resnet_shape(name)
+    if shape is not None:
+        return WideResNet(shape, num_classes, in_channels, DISTILLATION if shape.relu else FIXMATCH)
+    raise AssertionError(f"catalog.py lists {name!r}, which nothing builds")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers the model learns: buffers such as BatchNorm's statistics and frozen weights do not count."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,95 @@
+"""The names `build_model` knows, with a line on each. Free of torch, so that `--help` can list them at once."""
+
+import re
+from typing import NamedTuple
+
+from ..errors import UserError, unknown_name
+
+WIDE_RESNETS = {
+    "wrn-digits": "WRN-10-1 for 8x8 grayscale digits, 0.08M parameters, made for CPUs",
+    "wrn-16-2": "0.69M parameters",
+    "wrn-28-2": "FixMatch's network for CIFAR-10 and SVHN, 1.47M parameters",
+    "wrn-28-8": "FixMatch's network for CIFAR-100, 23.4M parameters",
+    "wrn-37-2": "FixMatch's network for STL-10: 28-2 with a fourth, wider group, 5.93M parameters",
+    "wrn-40-1": "0.56M parameters",
+    "wrn-40-2": "2.24M parameters",
+}
+CIFAR_RESNETS = {
+    "resnet20": "for 32x32 images (He et al. 2016, section 4.2), 0.27M parameters",
+    "resnet32": "for 32x32 images, 0.46M parameters, the usual network of CIFAR-LT",
+    "resnet44": "for 32x32 images, 0.66M parameters",
+    "resnet56": "for 32x32 images, 0.85M parameters",
+    "resnet110": "for 32x32 images, 1.73M parameters",
+    "resnet8x4": "ResNet-8 for 32x32 images, four times as wide, 1.21M parameters",
+    "resnet32x4": "ResNet-32 for 32x32 images, four times as wide, 7.41M parameters",
+}
+TORCHVISION_MODELS = {
+    "resnet18": "torchvision's, 11.7M parameters with 1000 classes",
+    "resnet34": "torchvision's, 21.8M",
+    "resnet50": "torchvision's, 25.6M",
+    "resnet101": "torchvision's, 44.5M",
+    "resnet152": "torchvision's, 60.2M",
+    "resnext50_32x4d": "torchvision's, 25.0M",
+    "resnext101_32x4d": "torchvision's ResNet class in the shape of the usual ImageNet-LT teacher, 44.2M",
+    "resnext101_32x8d": "torchvision's, 88.8M",
+    "resnext101_64x4d": "torchvision's, 83.5M",
+    "wide_resnet50_2": "torchvision's, 68.9M",
+    "wide_resnet101_2": "torchvision's, 126.9M",
+    "mobilenet_v2": "torchvision's, 3.5M",
+    "mobilenet_v3_small": "torchvision's, 2.5M",
+    "mobilenet_v3_large": "torchvision's, 5.5M",
+}
+OTHER_MODELS = {
+    "mobilenet_v1": "MobileNet (Howard et al. 2017), ResNet's usual partner in distillation on ImageNet, 4.2M",
+}
+MODELS = WIDE_RESNETS | CIFAR_RESNETS | TORCHVISION_MODELS | OTHER_MODELS
+
+PATTERNS = {
+    "wrn-<depth>-<width>": "any wide ResNet whose depth is 6n + 4, as FixMatch builds it: LeakyReLU, slow BatchNorm",
+    "wrn-<depth>-<width>-relu": "the same as the distillation literature builds it: ReLU, BatchNorm momentum 0.1",
+    "<torchvision's resnet or resnext>-cifar": "with a 3x3 stem of stride 1 and no max-pooling, for small images",
+    "timm:<name>": "any model of timm, where timm is installed",
+}
+
+CIFAR_STEM = "-cifar"
+TIMM = "timm:"
+_STL10_SHAPE = (37, 2)
+
+
+class WideResNetShape(NamedTuple):
+    """What a name such as `wrn-28-2` says."""
+
+    blocks_per_group: int
+    widths: tuple[int, ...]  # one per group; each group after the first halves the image
+    first_stride: int
+    relu: bool
+
+
+def wide_resnet_shape(name: str) -> WideResNetShape | None:
+    """Reads `wrn-<depth>-<width>` and `wrn-<depth>-<width>-relu`; None for a name of another kind.
+
+    A wide ResNet of three groups has 6n + 4 layers. FixMatch's 37-2 for STL-10 has four groups of n = 4 (depth 28 and
+    a fourth group of nine layers), of 32, 64, 128 and 256 channels, and halves the image in the first one already.
+    """
+    match = re.fullmatch(r"wrn-(\d+)-(\d+)(-relu)?", name)
+    if match is None:
+        return None
+    depth, width, relu = int(match[1]), int(match[2]), match[3] is not None
+    if (depth, width) == _STL10_SHAPE:
+        return WideResNetShape(4, (32, 64, 128, 256), 2, relu)
+    blocks, left_over = divmod(depth - 4, 6)
+    if blocks < 1 or left_over or width < 1:
+        raise UserError(
+            f"Model {name!r} does not exist: a wide ResNet's depth is 6n + 4 (10, 16, 22, 28, 34, 40, ...) "
+            f"and its width at least 1, as in 'wrn-28-2'; 'wrn-37-2' is the only other one."
+        )
+    return WideResNetShape(blocks, (16 * width, 32 * width, 64 * width), 1, relu)
+
+
+def check_model_name(name: str) -> None:
+    """Raises UserError unless `build_model` knows the name. A name of timm's is only known to timm: not checked."""
+    stem, has_cifar_stem = name.removesuffix(CIFAR_STEM), name.endswith(CIFAR_STEM)
+    if has_cifar_stem and stem in TORCHVISION_MODELS and not stem.startswith("mobilenet"):
+        return
+    if name not in MODELS and not name.startswith(TIMM) and wide_resnet_shape(name) is None:
+        raise unknown_name("model", name, (*MODELS, *PATTERNS))
