@@ -3,15 +3,10 @@
 from torch import nn
 
 from ..errors import UserError
-from .catalog import (
-    CIFAR_RESNETS,
-    CIFAR_STEM,
-    OTHER_MODELS,
-    TIMM,
-    TORCHVISION_MODELS,
-    check_model_name,
-    wide_resnet_shape,
-)
+from .catalog import TIMM, check_model_name, wide_resnet_shape
+from .cifar_resnet import CIFAR_RESNET_SHAPES, CifarResNet
+from .mobilenet_v1 import MobileNetV1
+from .other_libraries import build_timm, build_torchvision
 from .wide_resnet import DIGITS, DIGITS_SHAPE, DISTILLATION, FIXMATCH, WideResNet
 
 
@@ -34,7 +29,13 @@ def build_model(name: str, num_classes: int, in_channels: int = 3, image_size: i
     shape = wide_resnet_shape(name)
     if shape is not None:
         return WideResNet(shape, num_classes, in_channels, DISTILLATION if shape.relu else FIXMATCH)
-    raise AssertionError(f"catalog.py lists {name!r}, which nothing builds")
+    if name in CIFAR_RESNET_SHAPES:
+        return CifarResNet(*CIFAR_RESNET_SHAPES[name], num_classes=num_classes, in_channels=in_channels)
+    if name == "mobilenet_v1":
+        return MobileNetV1(num_classes, in_channels)
+    if name.startswith(TIMM):
+        return build_timm(name, num_classes, in_channels, image_size)
+    return build_torchvision(name, num_classes, in_channels)
 
 
 def count_parameters(model: nn.Module) -> int:
