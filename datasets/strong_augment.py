@@ -1,0 +1,163 @@
+"""The strong view: the weak view, then RandAugment, then cutout, on whole batches of uint8 images.
+
+Each image draws its own operation and value in each round. To run few kernels all the same, a round sorts the batch by
+operation: every operation then works on one slice, and all the geometric ones together on one slice.
+
+All drawing happens on the generator's device and all sorting on the CPU (a few numbers per image), so the sizes of the
+slices are known there: on a GPU nothing is read back, and with a CPU generator the host never waits.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError, unknown_name
+from . import image_ops as ops
+from .augment_pools import CUTOUT_GREY, OPERATION_PROBABILITY, OPERATION_RANGES, STRONG_POOL
+from .weak_augment import WeakAugment, check_images, send
+
+MATRICES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+    "Rotate": ops.rotate_matrix,
+    "ShearX": ops.shear_x_matrix,
+    "ShearY": ops.shear_y_matrix,
+    "TranslateX": ops.translate_x_matrix,
+    "TranslateY": ops.translate_y_matrix,
+}
+POINT_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "AutoContrast": lambda images, _: ops.autocontrast(images),
+    "Brightness": ops.brightness,
+    "Color": ops.color,
+    "Contrast": ops.contrast,
+    "Equalize": lambda images, _: ops.equalize(images),
+    "Posterize": ops.posterize,
+    "Sharpness": ops.sharpness,
+    "Solarize": ops.solarize,
+}
+# Identity comes first and the geometric operations follow it: sorted by number, each group is one slice of the batch.
+NUMBERED = ("Identity", *MATRICES, *POINT_OPERATIONS)
+_IDENTITY = 0
+_FIRST_POINT = 1 + len(MATRICES)
+
+
+def _range(name: str) -> tuple[float, float]:
+    low, high = OPERATION_RANGES[name] or (0.0, 0.0)
+    # Bits are rounded down after drawing: the upper end needs its own share of the range.
+    return (low, high + 1) if name == "Posterize" else (low, high)
+
+
+_LOW, _HIGH = torch.tensor([_range(name) for name in NUMBERED]).unbind(dim=1)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one round does to each image."""
+
+    operations: Tensor
+    """int64 [B], places in `NUMBERED`; 0, the identity, where the operation is not applied."""
+    values: Tensor
+    """float32 [B], in the range of the operation."""
+
+
+class StrongAugment:
+    """`WeakAugment`, `num_ops` rounds of one random operation per image, and a gray square.
+
+    Args:
+        padding, flip: of the weak view that comes first.
+        num_ops: rounds.
+        pool: names from `STRONG_POOL`, drawn evenly, with replacement between rounds; `GENTLE_POOL` is one for digits.
+        probability: how often a drawn operation is applied.
+        cutout: side of the square in pixels; None for half of the image's shorter side, 0 for no square. Its centre
+            is any pixel of the image, so part of it may fall outside.
+    """
+
+    def __init__(
+        self,
+        *,
+        padding: int = 4,
+        flip: bool = True,
+        num_ops: int = 2,
+        pool: Sequence[str] = STRONG_POOL,
+        probability: float = OPERATION_PROBABILITY,
+        cutout: int | None = None,
+    ) -> None:
+        for name in pool:
+            if name not in NUMBERED:
+                raise unknown_name("augmentation", name, STRONG_POOL)
+        if not pool:
+            raise UserError(f"Got an empty pool of augmentations; name one or more of {', '.join(STRONG_POOL)}.")
+        if num_ops < 0 or not 0 <= probability <= 1 or (cutout or 0) < 0:
+            raise UserError(
+                f"Got num_ops {num_ops}, probability {probability} and cutout {cutout}; num_ops and cutout cannot be"
+                " negative and probability is between 0 and 1."
+            )
+        self.weak = WeakAugment(padding=padding, flip=flip)
+        self.num_ops = num_ops
+        self.pool = tuple(pool)
+        self.probability = probability
+        self.cutout = cutout
+        self._numbers = torch.tensor([NUMBERED.index(name) for name in pool])
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, C, H, W] to the same shape; each image its own operations."""
+        images = self.weak(images, generator)
+        if images.shape[1] not in (1, 3):
+            raise UserError(
+                f"Got images of {images.shape[1]} channels; strong augmentation knows gray (1) and RGB (3)."
+            )
+        for _ in range(self.num_ops):
+            images = apply_draw(images, self.draw(len(images), generator))
+        side = min(images.shape[2:]) // 2 if self.cutout is None else self.cutout
+        return cut_out(images, side, generator) if side else images
+
+    def draw(self, count: int, generator: torch.Generator) -> Draw:
+        """One round for `count` images."""
+        device = generator.device
+        chosen = torch.randint(len(self.pool), (count,), generator=generator, device=device).cpu()
+        applied, level = torch.rand(2, count, generator=generator, device=device).cpu()
+        operations = self._numbers[chosen] * (applied < self.probability)
+        return Draw(operations, torch.lerp(_LOW[operations], _HIGH[operations], level))
+
+
+def apply_draw(images: Tensor, draw: Draw) -> Tensor:
+    """Each image through its own operation; the images given are left as they are."""
+    check_images(images)
+    device = images.device
+    order = draw.operations.argsort()
+    counts = torch.bincount(draw.operations, minlength=len(NUMBERED)).tolist()
+    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    order_there, back_there = send(torch.stack([order, back]), device)
+    sorted_values = draw.values[order]
+    values_there = send(sorted_values, device)
+    batch = images.index_select(0, order_there)
+
+    start = counts[_IDENTITY]
+    stop = start + sum(counts[1:_FIRST_POINT])
+    if stop > start:
+        matrices = _matrices(sorted_values[start:stop], counts[1:_FIRST_POINT], images.shape[2], images.shape[3])
+        batch[start:stop] = ops.affine_nearest(batch[start:stop], send(ops.fixed_point(matrices), device))
+    for name, count in zip(NUMBERED[_FIRST_POINT:], counts[_FIRST_POINT:], strict=True):
+        start, stop = stop, stop + count
+        if count:
+            batch[start:stop] = POINT_OPERATIONS[name](batch[start:stop], values_there[start:stop])
+    return batch.index_select(0, back_there)
+
+
+def _matrices(values: Tensor, counts: list[int], height: int, width: int) -> Tensor:
+    """float64 [B, 6] of the geometric slice, whose operations follow one another in `counts`."""
+    parts = zip(MATRICES.values(), values.split(counts), strict=True)
+    return torch.cat([matrix(part, height, width) for matrix, part in parts])
+
+
+def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """A gray square of `side` pixels about a random pixel of each image, cut off at the borders; in place."""
+    batch, _, height, width = images.shape
+    centre = torch.rand(2, batch, 1, generator=generator, device=generator.device).cpu()
+    covered = []
+    for place, size in zip(centre, (height, width), strict=True):
+        offset = torch.arange(size) - (place * size).long() + side // 2
+        covered.append((offset >= 0) & (offset < side))
+    rows, columns = send(torch.cat(covered, dim=1), images.device).to(torch.uint8).mul_(255).split([height, width], 1)
+    hole = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return images.bitwise_and_(~hole).bitwise_or_(hole & CUTOUT_GREY)

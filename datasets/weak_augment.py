@@ -1,0 +1,104 @@
+"""The weak view (flip and shifted crop) and the step from uint8 to normalised floats, on whole batches.
+
+Randomness is drawn on the generator's device and sent to the images'. Trainers use a CPU generator: the same seed then
+gives the same views on every device, and drawing never makes the host wait for a GPU.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+def check_images(images: Tensor) -> None:
+    """Refuses what is no uint8 [B, C, H, W]."""
+    if images.dtype != torch.uint8 or images.dim() != 4:
+        raise TypeError(
+            f"Got images of {images.dtype} and shape {list(images.shape)}; augmentation works on uint8 [B, C, H, W],"
+            " before Normalize."
+        )
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the images' device; through pinned memory on a GPU, since a copy from pageable memory may wait for it."""
+    if tensor.device == device:
+        return tensor
+    return tensor.cpu().pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+class WeakAugment:
+    """Mirrors half of the images and moves each by up to `padding` pixels, the gap filled by reflection.
+
+    Equal to reflect-padding by `padding`, a random crop back to the old size, and a horizontal flip with probability
+    0.5. No padded copy is made: flip, shift and reflection are index arithmetic, and one gather reads the pixels.
+    """
+
+    def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
+        if padding < 0:
+            raise UserError(f"Got padding {padding}; it is a number of pixels: use 0 for no shift.")
+        self.padding = padding
+        self.flip = flip
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, C, H, W] to the same shape; each image its own flip and shift."""
+        check_images(images)
+        batch, channels, height, width = images.shape
+        if self.padding >= min(height, width):
+            raise UserError(
+                f"Got padding {self.padding} for images of {height} x {width} pixels; reflection needs less than the"
+                f" image's side: use at most {min(height, width) - 1}."
+            )
+        place = send(torch.cat(self._draw_rows_and_columns(images.shape, generator), dim=1), images.device)
+        rows, columns = place.split([height, width], dim=1)
+        place = torch.add(rows[:, :, None], columns[:, None, :]).view(batch, 1, height * width)
+        place = place.expand(batch, channels, height * width)
+        return images.reshape(batch, channels, -1).gather(2, place).view(images.shape)
+
+    def _draw_rows_and_columns(self, shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Where each row of each view begins in the flattened image, [B, H], and the column of each pixel, [B, W]."""
+        batch, _, height, width = shape
+        device = generator.device
+        shift = torch.randint(2 * self.padding + 1, (2, batch, 1), generator=generator, device=device) - self.padding
+        rows = _reflect(torch.arange(height, device=device) + shift[0], height)
+        columns = _reflect(torch.arange(width, device=device) + shift[1], width)
+        if self.flip:
+            mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        return rows * width, columns
+
+
+def _reflect(position: Tensor, size: int) -> Tensor:
+    """Positions outside 0..size-1 mirrored back at the first and the last pixel, which are not repeated."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+class Normalize:
+    """uint8 [B, C, H, W] to `(pixels / 255 - mean) / std` per channel, as one multiplication and one addition."""
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        if len(mean) != len(std) or min(std) <= 0:
+            raise UserError(f"Got mean {tuple(mean)} and std {tuple(std)}; give one of each per channel, std above 0.")
+        deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
+        self.dtype = dtype
+        self.memory_format = memory_format
+        self.scale = (1 / (255 * deviation)).float()
+        self.bias = (-torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1) / deviation).float()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Computed in float32, then cast to `dtype` and laid out in `memory_format`."""
+        check_images(images)
+        if images.shape[1] != len(self.scale):
+            raise UserError(f"Got images of {images.shape[1]} channels; mean and std are for {len(self.scale)}.")
+        if self.scale.device != images.device:
+            self.scale, self.bias = self.scale.to(images.device), self.bias.to(images.device)
+        pixels = images.float().mul_(self.scale).add_(self.bias)
+        return pixels.to(dtype=self.dtype, memory_format=self.memory_format)
