@@ -83,7 +83,7 @@ def autocontrast(images: Tensor) -> Tensor:
 def equalize(images: Tensor) -> Tensor:
     """ImageOps.equalize: each channel through its own cumulated histogram."""
     batch, channels, height, width = images.shape
-    pixels = images.view(batch * channels, height * width).long()
+    pixels = images.reshape(batch * channels, height * width).long()
     histogram = torch.zeros(batch * channels, 256, dtype=torch.int64, device=images.device)
     histogram.scatter_add_(1, pixels, torch.ones((), dtype=torch.int64, device=images.device).expand_as(pixels))
     brightest = histogram.gather(1, pixels.amax(dim=1, keepdim=True))
@@ -121,7 +121,7 @@ def affine_nearest(images: Tensor, coefficients: Tensor) -> Tensor:
     column = ((a * x + c) + b * y) >> 16
     row = ((d * x + f) + e * y) >> 16
     # A border of zeros makes every read a valid one: whatever falls outside is clamped onto it.
-    framed = F.pad(images, (1, 1, 1, 1)).view(batch, channels, -1)
+    framed = F.pad(images, (1, 1, 1, 1)).flatten(2)
     place = row.clamp_(-1, height).add_(1).mul_(width + 2).add_(column.clamp_(-1, width).add_(1))
     place = place.view(batch, 1, -1).long().expand(batch, channels, height * width)
     return framed.gather(2, place).view(batch, channels, height, width)

@@ -54,7 +54,7 @@ class WeakAugment:
         rows, columns = place.split([height, width], dim=1)
         place = torch.add(rows[:, :, None], columns[:, None, :]).view(batch, 1, height * width)
         place = place.expand(batch, channels, height * width)
-        return images.reshape(batch, channels, -1).gather(2, place).view(images.shape)
+        return images.flatten(2).gather(2, place).view(images.shape)
 
     def _draw_rows_and_columns(self, shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Where each row of each view begins in the flattened image, [B, H], and the column of each pixel, [B, W]."""
