@@ -1,0 +1,107 @@
+"""The decoupled Kullback-Leibler divergence and its family: DKL, IKL, GKL.
+
+Notation: s student logits, t teacher logits, d = t - s, p the row's class weights, S = sum_j p_j,
+mu = sum_j p_j d_j / S. Papers: DKL and IKL, arXiv 2305.13948 (Theorem 1); GKL its 2025 successor.
+"""
+
+from torch import Tensor
+
+from .checks import (
+    NORMALIZATIONS,
+    check_choice,
+    check_class_weights,
+    check_number,
+    check_pair,
+    check_reduction,
+    check_sample_weight,
+    check_temperature,
+    reduce_rows,
+)
+from .collective import global_sum, process_count
+from .decoupled_rows import DecoupledForm, decoupled_rows
+
+
+def decoupled_kl(
+    student: Tensor,
+    teacher: Tensor,
+    class_weights: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 1.0,
+    teacher_temperature: float | None = None,
+    student_temperature: float | None = None,
+    weight_temperature: float = 1.0,
+    normalize: str = "batch",
+    symmetric: bool = True,
+    detach_teacher: bool = True,
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""A soft cross-entropy plus a weighted squared error (wMSE) of the differences between logits.
+
+    loss_b = alpha * CE(softmax(t / T), softmax(s / T)) + beta * wMSE / norm, where
+
+        wMSE = 1/4 sum_jk p_j p_k (d_j - d_k)^2 = 1/2 S sum_j p_j (d_j - mu)^2
+
+    The right-hand form costs O(C) and is centred before it is squared, so an offset between the logits costs no
+    precision. The soft target and the weights never carry a gradient.
+
+    Args:
+        student, teacher: logits [B, C].
+        class_weights: weights p [B, C], a row for each sample, for example `class_means.rows(labels)`. None takes
+            the sample's own softmax(t / weight_temperature).
+        alpha: weight of the soft cross-entropy.
+        beta: weight of the wMSE term.
+        gamma: power of the class weights, p <- p ** gamma; 1 leaves them, 0 makes them uniform (GKL).
+        temperature: of both softmaxes of the cross-entropy; there is no factor T^2.
+        teacher_temperature, student_temperature: replace `temperature` on one side.
+        weight_temperature: of the sample's own softmax as weights.
+        normalize: "batch" divides the wMSE by the number of rows (IKL); "weights" by sum_b S_b^2 over the whole
+            batch of all processes (GKL), whatever the sample weights, so that both agree where S = 1.
+        symmetric: True trains the student through the wMSE too (IKL); False stops that gradient (DKL).
+        detach_teacher: False lets the wMSE's gradient into the teacher logits.
+        sample_weight: [B], multiplies each row's loss.
+        reduction: "mean" over B, "sum", or "none" for [B]; "none" and "sum" are scaled so that their mean over B is
+            the mean.
+
+    Returns a scalar or [B], in float32 (float64 where an input is). Differentiable once.
+    Raises UserError or TypeError, before any computing, for inputs that do not fit.
+    """
+    check_pair(student, teacher)
+    check_class_weights(class_weights, student)
+    check_sample_weight(sample_weight, student)
+    check_reduction(reduction)
+    check_choice("normalize", normalize, NORMALIZATIONS)
+    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        check_number(name, value)
+    teacher_temperature = temperature if teacher_temperature is None else teacher_temperature
+    student_temperature = temperature if student_temperature is None else student_temperature
+    check_temperature("temperature", temperature)
+    check_temperature("teacher_temperature", teacher_temperature)
+    check_temperature("student_temperature", student_temperature)
+    check_temperature("weight_temperature", weight_temperature)
+
+    form = DecoupledForm(
+        soft=alpha > 0,
+        spread=beta > 0,
+        gamma=gamma,
+        teacher_temperature=teacher_temperature,
+        student_temperature=student_temperature,
+        weight_temperature=weight_temperature,
+        symmetric=symmetric,
+    )
+    if detach_teacher:
+        teacher = teacher.detach()
+    soft_B, spread_B, mass_B = decoupled_rows(student, teacher, class_weights, form)
+    rows_B = alpha * soft_B
+    if beta > 0:
+        if normalize == "weights":
+            # Times the local rows and the processes, because the mean over rows and the average over processes
+            # divide by them again: what is left is the sum over all rows by the sum of S^2 over all rows.
+            squares = global_sum(mass_B.square().sum())
+            scale = mass_B.shape[0] * process_count() / squares.clamp_min(1e-30)
+            spread_B = spread_B * scale
+        rows_B = rows_B + beta * spread_B
+    return reduce_rows(rows_B, sample_weight, reduction)

@@ -1,0 +1,153 @@
+"""Hard-label losses that know how often each class occurs, for training on long tails.
+
+Notation: z logits, y the label, n_c the training images of class c, pi_c = n_c / sum n the class prior. A class
+without images counts as one, so that every logarithm and power is finite.
+
+Every function takes, beside its own arguments: `class_weights` [C], multiplying each row's loss by its class's weight
+(deferred re-weighting), and `normalize`: "batch" divides the mean by the number of rows, "weights" by the sum of
+the class weights in the batch of all processes, as `torch.nn.CrossEntropyLoss(weight=...)` does.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+from .checks import check_logits, check_number, check_per_class, working_dtype
+from .label_rows import check_label_call, reduce_label_rows
+
+
+def balanced_softmax(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    normalize: str = "weights",
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Balanced Softmax (arXiv 2007.10740): cross-entropy of z + log n, so that z itself comes out balanced."""
+    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    check_per_class("class_counts", class_counts, logits)
+    z = logits.to(working_dtype(logits))
+    rows_B = F.cross_entropy(z + _log_prior(class_counts, z), labels, reduction="none")
+    return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
+
+
+def logit_adjusted(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    tau: float = 1.0,
+    class_weights: Tensor | None = None,
+    normalize: str = "weights",
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Logit adjustment (arXiv 2007.07314): cross-entropy of z + tau log pi; tau = 1 equals Balanced Softmax."""
+    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    check_per_class("class_counts", class_counts, logits)
+    check_number("tau", tau)
+    z = logits.to(working_dtype(logits))
+    rows_B = F.cross_entropy(z + tau * _log_prior(class_counts, z), labels, reduction="none")
+    return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
+
+
+def ldam(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+    class_weights: Tensor | None = None,
+    normalize: str = "weights",
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """LDAM (arXiv 1906.07413): cross-entropy of scale * (z - m_y on the label), m_c proportional to n_c^(-1/4).
+
+    The rarest class has the margin `max_margin`. The published scale of 30 is for cosine logits in -1 ... 1 (a
+    normalised last layer); take a scale of 1 for the logits of a plain linear layer.
+    """
+    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    check_per_class("class_counts", class_counts, logits)
+    check_number("max_margin", max_margin)
+    check_number("scale", scale, inclusive=False)
+    z = logits.to(working_dtype(logits))
+    margins_C = _counts(class_counts, z).pow(-0.25)
+    margins_C = margins_C * (max_margin / margins_C.amax())
+    shifted = z.scatter_add(1, labels.unsqueeze(1), -margins_C[labels].unsqueeze(1))
+    rows_B = F.cross_entropy(scale * shifted, labels, reduction="none")
+    return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
+
+
+def focal(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma: float = 2.0,
+    class_weights: Tensor | None = None,
+    normalize: str = "weights",
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Focal loss (arXiv 1708.02002) on the softmax: -(1 - p_y)^gamma log p_y; gamma = 0 is cross-entropy."""
+    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    check_number("gamma", gamma)
+    log_p = torch.log_softmax(logits.to(working_dtype(logits)), -1)
+    rows_B = -log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
+    if gamma > 0:
+        # log(1 - p_y) from the other classes: 1 - p_y rounds to zero, where a power below one has no slope.
+        is_label = torch.zeros_like(log_p, dtype=torch.bool).scatter_(1, labels.unsqueeze(1), True)
+        rows_B = rows_B * (gamma * log_p.masked_fill(is_label, -torch.inf).logsumexp(-1)).exp()
+    return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
+
+
+def class_balanced(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    effective_beta: float = 0.9999,
+    normalize: str = "weights",
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Class-balanced loss (arXiv 1901.05555): cross-entropy weighted by `effective_number_weights`."""
+    check_logits("logits", logits)
+    check_per_class("class_counts", class_counts, logits)
+    weights_C = effective_number_weights(class_counts, effective_beta)
+    labels = check_label_call(logits, labels, weights_C, normalize, sample_weight, reduction)
+    rows_B = F.cross_entropy(logits.to(working_dtype(logits)), labels, reduction="none")
+    return reduce_label_rows(rows_B, labels, weights_C, normalize, sample_weight, reduction)
+
+
+def effective_number_weights(class_counts: Tensor, effective_beta: float = 0.9999) -> Tensor:
+    """Weights [C] proportional to (1 - beta) / (1 - beta^n_c), summing to C (arXiv 1901.05555), in float64.
+
+    beta = 0 weighs all classes alike; beta towards 1 weighs by inverse frequency.
+    """
+    check_number("effective_beta", effective_beta)
+    if effective_beta >= 1:
+        raise UserError(
+            f"effective_beta must be below 1; got {effective_beta!r}: take 0.9999 for near-inverse frequency."
+        )
+    counts_C = class_counts.double().clamp_min(1)
+    # 1 - beta^n as -expm1(n log beta): the plain form loses its digits where beta is near 1 and n is small.
+    effective_C = -torch.expm1(counts_C * math.log(effective_beta)) if effective_beta > 0 else torch.ones_like(counts_C)
+    weights_C = 1 / effective_C
+    return weights_C * (weights_C.numel() / weights_C.sum())
+
+
+def _counts(class_counts: Tensor, like: Tensor) -> Tensor:
+    return class_counts.to(like).clamp_min(1)
+
+
+def _log_prior(class_counts: Tensor, like: Tensor) -> Tensor:
+    counts_C = _counts(class_counts, like)
+    return (counts_C / counts_C.sum()).log()
