@@ -27,11 +27,14 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.labels.dtype != torch.int64:
-            raise TypeError(f"An ImageSet holds uint8 images and int64 labels, got {self.images.dtype} and "
-                            f"{self.labels.dtype}.")  # fmt: skip
+            raise TypeError(
+                f"An ImageSet holds uint8 images and int64 labels, got {self.images.dtype} and {self.labels.dtype}."
+            )
         if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"An ImageSet holds images [N, C, H, W] and labels [N], got {list(self.images.shape)} and "
-                             f"{list(self.labels.shape)}.")  # fmt: skip
+            raise ValueError(
+                f"An ImageSet holds images [N, C, H, W] and labels [N], got {list(self.images.shape)} and "
+                f"{list(self.labels.shape)}."
+            )
         # A permuted view would be gathered element by element on every step.
         object.__setattr__(self, "images", self.images.contiguous())
 
@@ -97,3 +100,19 @@ class Dataset:
             val=None if self.val is None else self.val.to(device),
             unlabeled=None if self.unlabeled is None else self.unlabeled.to(device),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSets:
+    """What a reader found: a `Dataset` still without what the catalog and the user say of it."""
+
+    class_names: tuple[str, ...]
+    train: ImageSet
+    test: ImageSet
+    val: ImageSet | None = None
+    unlabeled: ImageSet | None = None
+
+
+def unlabeled_set(images: Tensor) -> ImageSet:
+    """Images of which no label is known."""
+    return ImageSet(images=images, labels=torch.full((len(images),), UNKNOWN_LABEL, dtype=torch.int64))

@@ -6,7 +6,7 @@ Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI M
 import numpy as np
 import torch
 
-from .base import ImageSet
+from .base import ImageSet, ReadSets
 from .splits import hold_out
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
@@ -14,10 +14,10 @@ TEST_FRACTION = 0.25
 BRIGHTEST = 16  # the pixels of the original are counts 0..16
 
 
-def read_digits() -> tuple[ImageSet, ImageSet]:
-    """(train, test): of every class each fourth image is for testing, whatever the run's seed."""
+def read_digits() -> ReadSets:
+    """Of every class each fourth image is for testing, whatever the run's seed."""
     # scikit-learn takes most of a second to import, and only this dataset needs it.
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     digits = load_digits()
     pixels = np.round(digits.images * (255 / BRIGHTEST)).astype(np.uint8)
@@ -25,4 +25,4 @@ def read_digits() -> tuple[ImageSet, ImageSet]:
         images=torch.from_numpy(pixels)[:, None], labels=torch.from_numpy(digits.target.astype(np.int64))
     )
     train, test = hold_out(everything.labels, TEST_FRACTION)
-    return everything.subset(train), everything.subset(test)
+    return ReadSets(class_names=CLASS_NAMES, train=everything.subset(train), test=everything.subset(test))

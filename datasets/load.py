@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, unknown_name
-from .base import Dataset, ImageSet
-from .catalog import CATALOG
+from .base import Dataset, ImageSet, ReadSets
+from .catalog import CATALOG, DatasetRow
 from .splits import hold_out, largest_head, long_tail_counts, make_long_tailed
 
 
@@ -21,6 +21,11 @@ def load_dataset(
     imbalance: float | None = None,
     lt_shape: str = "exponential",
     head: int | None = None,
+    image_size: int | None = None,
+    extra: bool = False,
+    fold: int | None = None,
+    flip: bool | None = None,
+    crop_padding: int | None = None,
 ) -> Dataset:
     """Read a dataset of the catalog into memory.
 
@@ -33,6 +38,11 @@ def load_dataset(
         imbalance: cut the training set to a long tail of this imbalance, largest class over smallest.
         lt_shape: `exponential` or `step`.
         head: images of the largest class of the long tail; None: as many as there are.
+        image_size: `folder` only, the side to which images are brought; None: the one they all have.
+        extra: `svhn` only, whether the 531,131 extra images join the training set.
+        fold: `stl10` only, train on one of its official folds, 0 to 9.
+        flip: whether the weak augmentation may mirror images; None: what the catalog says.
+        crop_padding: pixels by which it may move them; None: what the catalog says.
 
     Raises:
         UserError: if there is no such dataset, or its files are missing, broken or not what they should be.
@@ -40,14 +50,21 @@ def load_dataset(
     if name not in CATALOG:
         raise unknown_name("dataset", name, CATALOG)
     row = CATALOG[name]
-    dataset = _read(row.base or name)
+    given = {"image_size": image_size is not None, "extra": extra, "fold": fold is not None}
+    _check_options(name, row, [option for option, is_given in given.items() if is_given])
+    imbalance = row.imbalance if imbalance is None else imbalance
+    if imbalance is None and (head is not None or lt_shape != "exponential"):
+        raise UserError(f"A head count or shape of a long tail was given for {name!r} without its --imbalance.")
+
+    place = None if root is None else Path(root).expanduser()
+    sets = _read(row.base or name, place, download, image_size=image_size, extra=extra, fold=fold)
+    dataset = _described(name, sets, row, flip=flip, crop_padding=crop_padding)
     val_fraction = row.val_fraction if val_fraction is None else val_fraction
     if val_fraction:
         dataset = with_validation(dataset, val_fraction)
-    imbalance = row.imbalance if imbalance is None else imbalance
     if imbalance is not None:
         dataset = long_tailed(dataset, imbalance, lt_shape, head=head, seed=seed)
-    return replace(dataset, name=name)
+    return dataset
 
 
 def with_validation(dataset: Dataset, fraction: float) -> Dataset:
@@ -65,7 +82,9 @@ def long_tailed(
 
     Args:
         imbalance: the largest class over the smallest.
+        shape: `exponential` or `step`.
         head: images of the largest class; None: as many as the classes allow.
+        seed: which images stay.
     """
     if head is None:
         head = largest_head(dataset.train_class_counts.tolist(), imbalance, shape)
@@ -73,25 +92,8 @@ def long_tailed(
     return replace(dataset, train=dataset.train.subset(make_long_tailed(dataset.train.labels, counts, seed)))
 
 
-def _read(name: str) -> Dataset:
-    from .digits import CLASS_NAMES, read_digits
-
-    train, test = read_digits()
-    return _assembled(name, CLASS_NAMES, train, test)
-
-
-def _assembled(name: str, class_names: tuple[str, ...], train: ImageSet, test: ImageSet) -> Dataset:
-    row = CATALOG[name]
-    mean, std = (row.mean, row.std) if row.mean and row.std else pixel_statistics(train)
-    padding = train.images.shape[2] // 8 if row.crop_padding is None else row.crop_padding
-    return Dataset(
-        name=name, class_names=class_names, train=train, test=test,
-        mean=mean, std=std, flip=row.flip, crop_padding=padding,
-    )  # fmt: skip
-
-
 def pixel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, for pixels in 0..1, exactly and without a float copy."""
+    """Mean and standard deviation of each channel, for pixels in 0..1: exact, and without a float copy."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(images.images.shape[1]):
@@ -102,3 +104,57 @@ def pixel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, 
         # A channel without contrast would divide by zero.
         deviations.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1 / 255))
     return tuple(means), tuple(deviations)
+
+
+def _check_options(name: str, row: DatasetRow, given: list[str]) -> None:
+    for option in given:
+        if option not in row.options:
+            owners = " and ".join(other for other, its_row in CATALOG.items() if option in its_row.options)
+            raise UserError(f"--{option.replace('_', '-')} is an option of dataset {owners}, got dataset {name!r}.")
+
+
+def _read(
+    name: str, root: Path | None, download: bool, *, image_size: int | None, extra: bool, fold: int | None
+) -> ReadSets:
+    # Each reader is imported when it is asked for: scikit-learn and torchvision take most of a second each.
+    if name == "digits":
+        from .digits import read_digits
+
+        return read_digits()
+    if name == "folder":
+        from .folder import read_folder
+
+        return read_folder(root, image_size)
+    if name == "npz":
+        from .npz import read_npz
+
+        return read_npz(root)
+    from .torchvision_sets import read_cifar, read_stl10, read_svhn
+
+    if name == "svhn":
+        return read_svhn(root, download, extra)
+    if name == "stl10":
+        return read_stl10(root, download, fold)
+    return read_cifar(name.upper(), root, download)
+
+
+def _described(name: str, sets: ReadSets, row: DatasetRow, *, flip: bool | None, crop_padding: int | None) -> Dataset:
+    """The sets with what the catalog says of them, where the user says nothing else."""
+    if row.mean is None or row.std is None:
+        mean, std = pixel_statistics(sets.train)
+    else:
+        mean, std = row.mean, row.std
+    if crop_padding is None:
+        crop_padding = sets.train.images.shape[2] // 8 if row.crop_padding is None else row.crop_padding
+    return Dataset(
+        name=name,
+        class_names=sets.class_names,
+        train=sets.train,
+        test=sets.test,
+        val=sets.val,
+        unlabeled=sets.unlabeled,
+        mean=mean,
+        std=std,
+        flip=row.flip if flip is None else flip,
+        crop_padding=crop_padding,
+    )

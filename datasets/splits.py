@@ -6,7 +6,7 @@ raw stream of PCG64, which numpy keeps for good (NEP 19), whereas `randperm` and
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -204,8 +204,8 @@ def _check_enough(images: list[np.ndarray], counts: Sequence[int]) -> None:
             )
 
 
-def _joined(parts: "Sequence[np.ndarray] | object") -> Tensor:
-    return torch.from_numpy(np.sort(np.concatenate(list(parts))))  # type: ignore[call-overload]
+def _joined(parts: Iterable[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.sort(np.concatenate(list(parts))))
 
 
 def _as_numpy(labels: Tensor) -> np.ndarray:

@@ -19,6 +19,7 @@ _names = {
     "split_fingerprint": "splits",
     "ssl_split": "splits",
     "unlabeled_profile": "splits",
+    "with_validation": "load",
 }
 __all__ = sorted(_names)
 __getattr__ = lazy_names("datasets", _names)
