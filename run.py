@@ -1,4 +1,4 @@
-"""The command line from a checkout: `python run.py ssl --loss ikl`. Installed, the same is `tailmatch ssl --loss ikl`."""
+"""The command line from a checkout: `python run.py ssl --loss ikl`. (Installed: `tailmatch ssl ...`.)"""
 
 from tailmatch.__main__ import main
 

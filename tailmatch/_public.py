@@ -5,9 +5,10 @@ So `tailmatch/losses.py` is that module: its `__path__` is the folder, and its n
 are imported lazily because the command line must answer `--help` without importing torch.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import tailmatch
 

@@ -3,8 +3,8 @@
 The command line prints the sentence without a traceback and exits with code 2.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 
 class UserError(ValueError):

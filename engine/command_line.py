@@ -1,0 +1,93 @@
+"""From words on the command line to a checked configuration: defaults < recipe < command line.
+
+tyro turns the dataclasses into options; here the recipe is read first, so that it becomes tyro's defaults.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from ..errors import UserError
+from .config import check, read_recipe, recipe_path, recorded
+from .options import EXECUTION_ONLY
+
+Config = TypeVar("Config")
+TYRO = (tyro.conf.FlagCreatePairsOff,)
+
+
+def parse(config_type: type[Config], words: Sequence[str], program: str) -> Config:
+    """Options without recipes, for the commands that train nothing."""
+    return check(tyro.cli(config_type, args=list(words), prog=program, config=TYRO, use_underscores=False))
+
+
+def parse_run(config_type: type[Config], task: str, words: Sequence[str], program: str) -> Config:
+    """The configuration of a training run, from the defaults, the recipe or the run to resume, and the words."""
+    words = _with_resume_folder(list(words))
+    recipe, resumed = _value_of(words, "--config"), _value_of(words, "--resume")
+    default: Any = config_type()
+    if resumed is not None and recipe is not None:
+        raise UserError("--resume takes its configuration from the run folder; leave out --config.")
+    if recipe is not None:
+        default = read_recipe(default, recipe_path(recipe), task)
+    recorded_in = (
+        None if resumed is None else _recorded_config(Path(resumed), Path(_value_of(words, "--out") or resumed))
+    )
+    if recorded_in is not None:
+        default = read_recipe(default, recorded_in, task)
+    config: Any = tyro.cli(config_type, args=words, prog=program, default=default, config=TYRO)
+    if recorded_in is not None:
+        _refuse_changes(default, config, recorded_in)
+    if config.call.resume is not None:
+        # From here on `out` says where the run is, and `resume` only that it may go on.
+        config = replace(config, call=replace(config.call, out=config.call.resume))
+    return check(config)
+
+
+def _with_resume_folder(words: list[str]) -> list[str]:
+    """`--resume` without a value means the folder that `--out` names."""
+    if "--resume" not in words:
+        return words
+    place = words.index("--resume") + 1
+    if place < len(words) and not words[place].startswith("-"):
+        return words
+    out = _value_of(words, "--out")
+    if out is None:
+        raise UserError("--resume needs the run folder to go on with: --resume DIR, or --resume with --out DIR.")
+    return [*words[:place], out, *words[place:]]
+
+
+def _recorded_config(resumed: Path, out: Path) -> Path | None:
+    """The configuration of the run to resume; None where `--out` names a folder that nothing was written to yet."""
+    if resumed != out:
+        raise UserError(f"--resume {resumed} writes to that same folder; leave out --out {out}.")
+    if (resumed / "config.yaml").is_file():
+        return resumed / "config.yaml"
+    if resumed.is_dir() and any(resumed.iterdir()):
+        raise UserError(f"{resumed} holds no run to resume: config.yaml is missing.")
+    return None
+
+
+def _refuse_changes(before: Any, after: Any, path: Path) -> None:
+    old, new = recorded(before), recorded(after)
+    changed = [name for name in old if old[name] != new[name] and name not in EXECUTION_ONLY]
+    if changed:
+        listed = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed)
+        raise UserError(
+            f"A resumed run keeps its configuration ({path}), but this call changes {listed}; "
+            f"leave these out, or start a new run with --config {shlex.quote(str(path))}."
+        )
+
+
+def _value_of(words: Sequence[str], option: str) -> str | None:
+    """The value of an option that has to be known before the others are parsed (the last one counts)."""
+    value = None
+    for index, word in enumerate(words):
+        if word == option and index + 1 < len(words):
+            value = words[index + 1]
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value

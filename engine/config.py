@@ -1,0 +1,267 @@
+"""Configurations: dataclasses to and from flat names, recipes, and everything wrong with them in one message.
+
+A task's configuration is a frozen dataclass. A field whose annotation is wrapped in `tyro.conf.OmitArgPrefixes` is a
+group: its options keep their bare names. Any other dataclass field (the loss) gives dotted names, and its `name` field
+answers to the field's own name: `loss: ikl` is `loss.name: ikl`.
+
+Recipe files are read from YAML's node tree rather than its values, because only the annotation knows whether `no` is a
+word and `3e-2` a number (YAML reads the first as False and the second as a string).
+"""
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+import yaml
+
+from ..errors import UserError, nearest
+from .options import CallOptions
+
+Config = TypeVar("Config")
+_TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its flat name, the attributes that lead to it, its type and its default."""
+
+    name: str
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+
+
+def options_of(config_type: type, prefix: str = "", path: tuple[str, ...] = ()) -> Iterator[Option]:
+    """All options of a configuration class, in order."""
+    hints = get_type_hints(config_type, include_extras=True)
+    for field in fields(config_type):
+        annotation, here = hints[field.name], (*path, field.name)
+        plain = _strip(annotation)
+        if is_dataclass(plain) and isinstance(plain, type):
+            flat = tyro.conf.OmitArgPrefixes in getattr(annotation, "__metadata__", ())
+            yield from options_of(plain, prefix if flat else f"{prefix}{field.name}.", here)
+        else:
+            is_name_of_group = field.name == "name" and prefix
+            yield Option(prefix[:-1] if is_name_of_group else prefix + field.name, here, plain, _default(field))
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Every option's value under its flat name."""
+    return {option.name: _follow(config, option.path) for option in options_of(type(config))}
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with some options (by flat name) replaced."""
+    paths = {option.name: option.path for option in options_of(type(config))}
+    for name, value in values.items():
+        config = _replace_at(config, paths[name], value)
+    return config
+
+
+def problems_of(config: Any) -> list[str]:
+    """What every group's own `problems()` says, the whole configuration's last."""
+    found: list[str] = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value) and hasattr(value, "problems"):
+            found += value.problems()
+    return found + (config.problems() if hasattr(config, "problems") else [])
+
+
+def check(config: Config) -> Config:
+    """The configuration itself, or one error that lists everything wrong with it."""
+    if found := problems_of(config):
+        raise UserError(
+            " ".join(found) if len(found) == 1 else "\n  ".join(["The configuration has problems:", *found])
+        )
+    return config
+
+
+def recipe_path(name: str) -> Path:
+    """The file of `--config NAME`: a path, or the name of a recipe that ships with the package."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if path.is_dir():
+            path = path / "config.yaml"
+        if not path.is_file():
+            raise UserError(f"No recipe file {name!r}; give the path of a YAML file or one of: {_listed()}.")
+        return path
+    path = Path(str(resources.files("tailmatch.configs") / f"{name}.yaml"))
+    if not path.is_file():
+        raise UserError(
+            f"Unknown recipe {name!r}.{nearest(name, recipe_names())} Recipes: {_listed()}; or give a path."
+        )
+    return path
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    found = (Path(entry.name) for entry in resources.files("tailmatch.configs").iterdir())
+    return sorted(path.stem for path in found if path.suffix == ".yaml")
+
+
+def read_recipe(config: Config, path: Path, task: str) -> Config:
+    """The configuration with a recipe's differences applied; every problem of the file in one error."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file ({error.reason}); a recipe is YAML in UTF-8.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+    if root is None:
+        return config
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path} must hold `name: value` lines, got {_kind(root)}.")
+    options = {option.name: option for option in options_of(type(config))}
+    values, problems = _read_mapping(root, path, options, task)
+    if problems:
+        raise UserError("\n".join(problems))
+    return with_values(config, values)
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """What a run records of its configuration: everything but the options of the one call."""
+    about_the_call = {field.name for field in fields(CallOptions)}
+    return {name: _plain(value) for name, value in flat(config).items() if name not in about_the_call}
+
+
+def to_yaml(config: Any, task: str) -> str:
+    """The resolved configuration as YAML that `--config` reads back."""
+    values = recorded(config)
+    tree: dict[str, Any] = {"task": task}
+    for name, value in values.items():
+        group, _, leaf = name.partition(".")
+        if leaf:
+            tree[group][leaf] = value
+        elif any(other.startswith(f"{name}.") for other in values):
+            tree[name] = {"name": value}
+        else:
+            tree[name] = value
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read_mapping(
+    root: yaml.MappingNode, path: Path, options: Mapping[str, Option], task: str
+) -> tuple[dict[str, Any], list[str]]:
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, node in _flat_nodes(root, options):
+        where = f"{path}:{node.start_mark.line + 1}"
+        if name in values or (name == "task" and "task" in values):
+            problems.append(f"{where}: {name} stands twice; keep one.")
+        elif name == "task":
+            if node.value != task:
+                problems.append(f"{where}: this recipe is for `run.py {node.value}`, not `run.py {task}`.")
+        elif name not in options:
+            problems.append(f"{where}: unknown option {name!r}.{nearest(name, options)}")
+        else:
+            try:
+                values[name] = coerce(node, options[name].type)
+            except ValueError as error:
+                problems.append(f"{where}: {name} must be {error}, got {_kind(node)}.")
+    return values, problems
+
+
+def _flat_nodes(node: yaml.MappingNode, options: Mapping[str, Option], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a recipe under their flat names; `loss: {name: ikl}` is `loss`, a nested group is dotted."""
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if isinstance(value, yaml.MappingNode):
+            yield from _flat_nodes(value, options, f"{name}.")
+        elif key.value == "name" and prefix:
+            yield prefix[:-1], value
+        else:
+            yield name.replace("-", "_") if name.replace("-", "_") in options else name, value
+
+
+def coerce(node: Any, annotation: Any) -> Any:
+    """A YAML node as the annotated type; ValueError says what was wanted."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return _coerce_union(node, arguments)
+    if origin is tuple:
+        if not isinstance(node, yaml.SequenceNode):
+            raise ValueError("a list")
+        return tuple(coerce(item, arguments[0]) for item in node.value)
+    if not isinstance(node, yaml.ScalarNode):
+        raise ValueError(_wanted(annotation))
+    text = node.value
+    if origin is Literal:
+        if text in arguments:
+            return text
+        raise ValueError(f"one of {', '.join(map(str, arguments))}")
+    if annotation is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError("true or false")
+    try:
+        return annotation(text.replace("_", "") if annotation in (int, float) else text)
+    except ValueError:
+        raise ValueError(_wanted(annotation)) from None
+
+
+def _coerce_union(node: Any, members: tuple[Any, ...]) -> Any:
+    is_null = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+    if type(None) in members and is_null:
+        return None
+    wanted = []
+    for member in members:
+        if member is type(None):
+            continue
+        try:
+            return coerce(node, member)
+        except ValueError as error:
+            wanted.append(str(error))
+    raise ValueError(" or ".join([*wanted, "null"] if type(None) in members else wanted))
+
+
+def _wanted(annotation: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a word", Path: "a path"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _kind(node: Any) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return repr(node.value)
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+
+
+def _strip(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _default(field: "Field[Any]") -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else None
+
+
+def _follow(config: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        config = getattr(config, name)
+    return config
+
+
+def _replace_at(config: Any, path: tuple[str, ...], value: Any) -> Any:
+    if len(path) > 1:
+        value = _replace_at(getattr(config, path[0]), path[1:], value)
+    return replace(config, **{path[0]: value})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _listed() -> str:
+    return ", ".join(recipe_names())

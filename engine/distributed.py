@@ -1,0 +1,71 @@
+"""Several processes, started by torchrun; one process is the same code with a world of size one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """Which process this is, and of how many."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Only the main process writes files and speaks."""
+        return self.rank == 0
+
+    @classmethod
+    def from_environment(cls) -> "World":
+        read = {name: int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))}
+        return cls(read["RANK"], read["WORLD_SIZE"], int(os.environ.get("LOCAL_RANK", 0)))
+
+
+@contextmanager
+def joined(world: World, device: torch.device) -> Iterator[None]:
+    """Join the process group for the time of the run; nothing to do in a world of one."""
+    if world.size == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.size)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def data_parallel(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """The model with gradients averaged over processes; the model itself in a world of one."""
+    if world.size == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of a tensor over all processes (itself in a world of one)."""
+    if dist.is_available() and dist.is_initialized():
+        return sum_over_processes(values) / dist.get_world_size()
+    return values
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+    return values

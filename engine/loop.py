@@ -1,0 +1,278 @@
+"""The training loop that every task runs through.
+
+A step reads: learning rate, loss, backward, clip, update, average. Everything that such a step changes is in the
+checkpoint or a function of the step, so a run that was cut off anywhere and resumed ends exactly like one that was not.
+"""
+
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .checkpoint import load_newest, save_checkpoint, save_weights
+from .device import Autocast
+from .distributed import World, barrier, data_parallel, mean_over_processes
+from .evaluation import GROUPS, Evaluations, accuracy_of, show
+from .optim import WeightAverage, build_optimizer, set_learning_rate
+from .options import OptimOptions, RunOptions
+from .profile import Profile
+from .progress import Progress
+from .records import RunFolder
+from .schedule import build_schedule
+from .seeding import derived_seed, random_state, set_random_state
+from .stopping import Interrupted, StopSignals
+from .task import StepResult, Task
+
+
+class Trainer:
+    """Trains one task, keeps its run folder, and can go on where an earlier process stopped."""
+
+    def __init__(
+        self,
+        task: Task,
+        optim: OptimOptions,
+        run: RunOptions,
+        folder: RunFolder,
+        identity: Mapping[str, Any],
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.task, self.optim, self.run, self.folder = task, optim, run, folder
+        self.identity, self.device, self.world = dict(identity), device, world
+        self.model = data_parallel(task.model, world, device)
+        if run.compile:
+            self.model = torch.compile(self.model)  # type: ignore[assignment]
+        self.optimizer = build_optimizer(task.parameters(), optim)
+        self.average = (
+            WeightAverage(task.model, copy.deepcopy(task.model), optim.ema_decay) if optim.ema_decay else None
+        )
+        self.schedule = build_schedule(optim, task.steps, task.steps_per_epoch or 1)
+        self.autocast = Autocast.pick(run.precision, device)
+        self.scaler = self.autocast.scaler()
+        self.profile = Profile(run.profile, device)
+        self.eval_every = run.eval_every or max(task.steps // 20, 1)
+        self.checkpoint_every = run.checkpoint_every or self.eval_every
+        self.evaluations = Evaluations()
+        self.step, self.seconds, self.training_seconds, self.steps_here = 0, 0.0, 0.0, 0
+        self._recent: list[StepResult] = []
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the last step and write the result; returns what result.json says."""
+        self._restore()
+        if self.world.is_main:
+            self.folder.open_metrics(self.step)
+            self._write_result("running")
+        started = time.perf_counter() - self.seconds
+        with StopSignals() as signals, Progress(self.task.steps, self.step, not self.world.is_main) as progress:
+            while self.step < self.task.steps:
+                begun = time.perf_counter()
+                self._train_step()
+                self.training_seconds += time.perf_counter() - begun
+                self.seconds = time.perf_counter() - started
+                progress.advance()
+                self._keep_records(progress)
+                if signals.asked:
+                    self._interrupt()
+        return self._finish()
+
+    def _train_step(self) -> None:
+        profile = self.profile
+        rate = self.schedule(self.step)
+        set_learning_rate(self.optimizer, rate)
+        self.model.train()
+        with self.autocast():
+            result = self.task.step(self.model, self.step, profile)
+        with profile("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(result.loss).backward()
+        with profile("optimizer"):
+            if self.optim.clip_grad is not None:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_grad)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        with profile("EMA"):
+            if self.average is not None:
+                self.average.update()
+        with profile("logging"):
+            self._recent.append(StepResult(result.loss.detach(), result.scalars))
+        self.step += 1
+        self.steps_here += 1
+        if self.task.steps_per_epoch and self.step % self.task.steps_per_epoch == 0:
+            self.task.end_epoch(self.step // self.task.steps_per_epoch - 1)
+
+    def _keep_records(self, progress: Progress) -> None:
+        last = self.step == self.task.steps
+        evaluate = last or self.step % self.eval_every == 0
+        checkpoint = last or self.step % self.checkpoint_every == 0
+        if evaluate or checkpoint or self.step % self.run.log_every == 0:
+            with self.profile("logging"):
+                row = self._drain()
+            progress.show(loss=f"{row['train/loss']:.3f}")
+            if evaluate:
+                row |= self._evaluate()
+                progress.show(accuracy=show(self.evaluations.last, groups=True))
+            if self.world.is_main:
+                with self.profile("logging"):
+                    self.folder.log(self.step, self.seconds, row)
+            if evaluate:
+                progress.evaluated()
+        if checkpoint:
+            self._save()
+
+    def _finish(self) -> dict[str, Any]:
+        model = self._evaluated_model()
+        if not self.evaluations.rows:  # a resumed run that had no step left
+            self._evaluate()
+        if self.world.is_main:
+            test = self._logits(model, "test")
+            self.folder.write_predictions(
+                test,
+                self.task.labels["test"],
+                self.task.train_class_counts,
+                self.task.class_names,
+                **self.task.predictions(),
+            )
+            save_weights(self.folder.path / "weights.safetensors", model.state_dict())
+            self._write_result("finished")
+            self.folder.close()
+        barrier()
+        return self.folder.result() if self.world.is_main else {}
+
+    # -- evaluating ---------------------------------------------------------------------------------------------------
+
+    def _evaluated_model(self) -> nn.Module:
+        return self.average.evaluated() if self.average is not None else self.task.model
+
+    def _evaluate(self) -> dict[str, float | None]:
+        model = self._evaluated_model()
+        found = {split: self._accuracy(model, split) for split in self.task.labels}
+        row = {f"eval/accuracy/{group}": found["test"][group] for group in GROUPS}
+        if "val" in found:
+            row |= {f"eval/val_accuracy/{group}": found["val"][group] for group in GROUPS}
+        if self.average is not None:
+            found["online"] = self._accuracy(self.task.model, "test")
+            row["eval/online_accuracy/all"] = found["online"]["all"]
+        self.evaluations.add(self.step, **found)
+        self._keep_selected(model)
+        if self.world.is_main:
+            self._write_result("running")
+        return row | self.task.metrics()
+
+    def _accuracy(self, model: nn.Module, split: str) -> dict[str, float | None]:
+        return accuracy_of(self._logits(model, split), self.task.labels[split], self.task.groups)
+
+    def _logits(self, model: nn.Module, split: str) -> Tensor:
+        with torch.inference_mode(), self.autocast():
+            return self.task.logits(model.eval(), split)
+
+    def _keep_selected(self, model: nn.Module) -> None:
+        """Where a validation set chooses, keep the weights it would choose."""
+        chosen = self.evaluations.selected_row()
+        if chosen is self.evaluations.rows[-1] and self.world.is_main:
+            save_weights(self.folder.path / "selected.safetensors", model.state_dict())
+
+    # -- numbers ------------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> dict[str, float | None]:
+        """The means since the last row; stops the run where a loss was not finite."""
+        losses = torch.stack([result.loss for result in self._recent]).float()
+        if not bool(losses.isfinite().all()):
+            first = int((~losses.isfinite()).nonzero()[0])
+            self._fail(self.step - len(self._recent) + first + 1, float(losses[first]))
+        tags = {tag: None for result in self._recent for tag in result.scalars}
+        means = {tag: self._mean([r.scalars[tag] for r in self._recent if tag in r.scalars]) for tag in tags}
+        self._recent.clear()
+        speed = self.task.images_per_step * self.steps_here / max(self.training_seconds_here, 1e-9)
+        row = {"train/loss": float(mean_over_processes(losses.mean())), **means}
+        return {**row, "train/lr": self.schedule(self.step - 1), "train/images_per_second": round(speed, 1)}
+
+    @property
+    def training_seconds_here(self) -> float:
+        return self.training_seconds - self._training_seconds_before
+
+    def _mean(self, values: list[Tensor]) -> float | None:
+        mean = mean_over_processes(torch.stack([value.float() for value in values]).nanmean())
+        return float(mean) if bool(mean.isfinite()) else None
+
+    def _fail(self, step: int, loss: float) -> None:
+        saved = sorted(self.folder.checkpoints.glob("step_*.safetensors"))
+        good = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
+        if self.world.is_main:
+            self._write_result("failed", error=f"loss {loss} at step {step}")
+        raise UserError(f"The loss became {loss} at step {step}; {good}. Try a lower --lr, or --clip-grad 1.")
+
+    def _write_result(self, status: str, **more: Any) -> None:
+        speed = self.task.images_per_step * self.step / self.training_seconds if self.training_seconds else None
+        groups = self.task.groups
+        self.folder.write_result(
+            {
+                **self.identity,
+                "status": status,
+                **self.evaluations.report(),
+                "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUPS[1:]}},
+                "steps": self.step,
+                "seconds": round(self.seconds, 3),
+                "images_per_second": round(speed, 1) if speed else None,
+                **self.task.facts(),
+                **more,
+            }
+        )
+
+    # -- stopping and going on ----------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        self.task.synchronize()
+        if not self.world.is_main:
+            return
+        state = {
+            "model": self.task.model.state_dict(),
+            "task": self.task.state.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": random_state(self.device),
+            "evaluations": self.evaluations.rows,
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+        }
+        if self.average is not None:
+            state["ema"] = self.average.state_dict()
+        save_checkpoint(self.folder.checkpoints, self.step, state)
+
+    def _restore(self) -> None:
+        self._training_seconds_before = 0.0
+        found = load_newest(self.folder.checkpoints)
+        if found is None:
+            return
+        self.step, state, remarks = found
+        for remark in remarks:
+            print(remark)
+        self.task.model.load_state_dict(state["model"])
+        self.task.state.load_state_dict(state["task"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["ema"])
+        self.evaluations = Evaluations(state["evaluations"])
+        self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
+        self._training_seconds_before = self.training_seconds
+        if self.world.is_main:
+            set_random_state(state["random"], self.device)
+        else:  # the file holds the main process's generators; the others' need only differ from them
+            torch.manual_seed(derived_seed(self.run.seed, "resumed", self.step, self.world.rank))
+
+    def _interrupt(self) -> None:
+        if self.step == self.task.steps:
+            return
+        if self._recent:
+            self._drain()  # never save a state behind a loss that was not finite
+        self._save()
+        if self.world.is_main:
+            self.folder.close()
+        raise Interrupted(f"Stopped after step {self.step}; go on with --resume {self.folder.path}")

@@ -1,0 +1,65 @@
+"""Optimizers, with weight decay where it belongs: on matrices and kernels, not on biases and normalisation."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from .options import OptimOptions
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    """Two groups: tensors with two or more axes decay; biases and normalisation's scales and shifts do not."""
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -> torch.optim.Optimizer:
+    """The optimizer that the options name, one fused kernel a group where the device has one."""
+    groups = decay_groups(parameters, options.weight_decay)
+    devices = {p.device.type for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    fused = devices <= {"cpu", "cuda"}
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=fused)
+    nesterov = options.nesterov and options.momentum > 0
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=nesterov, fused=fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+class WeightAverage:
+    """The exponential moving average of a model's weights, and the model to evaluate that carries it.
+
+    Trainable parameters are averaged in one fused update over all tensors. BatchNorm's running statistics are not:
+    they are averages already and are copied live from the online model when the averaged model is asked for.
+    """
+
+    def __init__(self, model: nn.Module, averaged_model: nn.Module, decay: float) -> None:
+        self.decay, self.model, self.averaged_model = decay, model, averaged_model.requires_grad_(False).eval()
+        self._online = [p.detach() for p in model.parameters()]
+        self._average = [p.detach() for p in averaged_model.parameters()]
+        self.averaged_model.load_state_dict(model.state_dict())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        torch._foreach_lerp_(self._average, self._online, 1 - self.decay)
+
+    @torch.no_grad()
+    def evaluated(self) -> nn.Module:
+        """The averaged model, its buffers brought up to date."""
+        for average, online in zip(self.averaged_model.buffers(), self.model.buffers(), strict=True):
+            average.copy_(online)
+        return self.averaged_model
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.averaged_model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.averaged_model.load_state_dict(state)

@@ -1,0 +1,130 @@
+"""The options every training task shares: names, defaults, choices and help stand here and nowhere else.
+
+Each task's configuration is a frozen dataclass of such groups. The command line, the recipes in `configs/` and the
+`config.yaml` of a run folder all use the flat names (`lr`, `batch_size`); only a loss's own options carry a dot
+(`loss.beta`). This file must stay free of torch: `--help` imports it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ScheduleName = Literal["cosine-7-16", "cosine", "multistep", "constant"]
+OptimizerName = Literal["sgd", "adamw"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimOptions:
+    """Optimisation."""
+
+    steps: int | None = None
+    """Training steps (a task may take --epochs instead)."""
+    batch_size: int = 64
+    """Labelled samples a step, over all processes."""
+    optimizer: OptimizerName = "sgd"
+    """SGD with Nesterov momentum, or AdamW."""
+    lr: float = 0.03
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Momentum of SGD (and the first beta of AdamW)."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+    weight_decay: float = 5e-4
+    """Weight decay of weight matrices and kernels; never of biases and normalisation."""
+    schedule: ScheduleName = "cosine-7-16"
+    """cosine-7-16 is FixMatch's cos(7 pi k / 16 K); cosine goes to zero; multistep falls at --milestones."""
+    warmup: float = 0.0
+    """Length of the linear warm-up, in steps (in epochs where the schedule moves per epoch)."""
+    milestones: tuple[float, ...] = ()
+    """Where multistep falls, as fractions of the training."""
+    gamma: float = 0.1
+    """Factor of every fall of multistep."""
+    clip_grad: float | None = None
+    """Largest norm of the gradient; none by default."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of the weights, which is what gets evaluated; 0 turns it off."""
+
+    def problems(self) -> list[str]:
+        found = at_least(self, 0, "momentum", "weight_decay", "warmup") + above(self, 0, "batch_size", "lr", "gamma")
+        if self.steps is not None and self.steps < 1:
+            found.append(f"steps must be at least 1, got {self.steps}.")
+        if not 0 <= self.ema_decay < 1:
+            found.append(f"ema_decay must lie in [0, 1), got {self.ema_decay}.")
+        if self.clip_grad is not None and self.clip_grad <= 0:
+            found.append(f"clip_grad must be above 0, got {self.clip_grad}; leave it out for no clipping.")
+        if any(not 0 < m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            found.append(f"milestones must be rising fractions between 0 and 1, got {self.milestones}.")
+        if self.schedule == "multistep" and not self.milestones:
+            found.append("schedule multistep needs milestones, for example --milestones 0.8 0.9.")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The run: where it computes, what it writes, how it goes on."""
+
+    seed: int = 0
+    """Decides the split, the data order, the initial weights and every augmentation."""
+    device: Device = "auto"
+    """auto takes CUDA, then MPS, then the CPU."""
+    precision: Precision = "auto"
+    """Autocast: auto is bf16 on a GPU that has it, else fp32."""
+    channels_last: bool = True
+    """Keep images and kernels in channels-last memory order."""
+    compile: bool = False
+    """Compile the model with torch.compile (worth its minute on long GPU runs)."""
+    threads: int | None = None
+    """CPU threads of the tensor library; its own choice by default."""
+    workers: int = 4
+    """Processes that decode images, for data sets read from files."""
+    eval_every: int | None = None
+    """Steps between evaluations; a 20th of the run by default."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; as often as evaluations by default."""
+    log_every: int = 50
+    """Steps between rows of metrics.jsonl."""
+    profile: bool = False
+    """Print where the time of a step goes."""
+
+    def problems(self) -> list[str]:
+        given = ("threads", "eval_every", "checkpoint_every")
+        found = above(self, 0, "log_every", *(name for name in given if getattr(self, name) is not None))
+        return found + at_least(self, 0, "workers", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """This call: where the configuration comes from and what to do with it."""
+
+    config: str | None = None
+    """Recipe to start from: a name (see configs/), a YAML file, or an earlier run folder."""
+    out: Path | None = None
+    """Run folder to write; runs/<task>/<name>-<time> by default."""
+    resume: Path | None = None
+    """Run folder to go on with, bit for bit (without a value: the folder named by --out)."""
+    print_config: bool = False
+    """Print the resolved configuration as YAML and stop."""
+    dry_run: bool = False
+    """Print what would be trained (data and class counts, parameters, steps, learning rates) and stop."""
+
+
+# What a run computes does not depend on these, so a resumed run may change them.
+EXECUTION_ONLY = frozenset({"workers", "profile", "log_every", "checkpoint_every"})
+
+
+def above(options: object, bound: float, *names: str) -> list[str]:
+    """A sentence for each named option that is not above the bound."""
+    return [
+        f"{name} must be above {bound}, got {value}." for name in names if not (value := getattr(options, name)) > bound
+    ]
+
+
+def at_least(options: object, bound: float, *names: str) -> list[str]:
+    """A sentence for each named option that is below the bound."""
+    return [
+        f"{name} must be at least {bound}, got {value}."
+        for name in names
+        if not (value := getattr(options, name)) >= bound
+    ]

@@ -1,0 +1,171 @@
+"""The run folder: everything a run leaves behind, readable without this package."""
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..errors import UserError
+from .files import write_atomically, write_json, write_text
+
+SCHEMA = 1
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+
+
+class RunFolder:
+    """One run's folder and the files in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._metrics = path / "metrics.jsonl"
+        self._board: Any = None
+
+    @classmethod
+    def new(cls, out: Path | None, task: str, name: str) -> "RunFolder":
+        """A fresh folder, refused where it would lie over an earlier run."""
+        path = out or Path("runs") / task / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if out is None:
+            path = _not_taken(path)
+        elif (path / "config.yaml").exists():
+            state = "a finished run" if cls(path).is_finished else "an unfinished run"
+            advice = "" if cls(path).is_finished else f" go on with it by --resume {shlex.quote(str(path))},"
+            raise UserError(f"{path} already holds {state};{advice} choose another --out or remove the folder.")
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists and is not an empty folder; choose another --out.")
+        folder = cls(path)
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    def result(self) -> dict[str, Any]:
+        """The result as last written; empty before the first."""
+        try:
+            return json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / 'result.json'} is not JSON ({error}); remove it and resume the run."
+            ) from None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.result().get("status") == "finished"
+
+    def write_config(self, text: str) -> None:
+        write_text(self.config_file, text)
+
+    def write_environment(self, device: torch.device, seed: int, world_size: int, **extra: Any) -> None:
+        """Where and with what the run was made."""
+        environment = {
+            "schema": SCHEMA,
+            "tailmatch": __version__,
+            "commit": _commit(),
+            "command": shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "processes": world_size,
+            "seed": seed,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **extra,
+        }
+        write_json(self.path / "environment.json", environment)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        write_json(self.path / "result.json", {"schema": SCHEMA, **result})
+
+    def write_predictions(
+        self, logits: Tensor, labels: Tensor, counts: Tensor, names: tuple[str, ...], **more: Tensor
+    ) -> None:
+        """Stored uncompressed: reading 50,000 x 1,000 logits is then a matter of the disk alone."""
+        arrays = {
+            "logits": _compact(logits),
+            "labels": labels.cpu().numpy().astype(np.int64),
+            "train_class_counts": counts.cpu().numpy().astype(np.int64),
+            "class_names": np.array(names, dtype=np.str_),
+            **{name: _compact(value) for name, value in more.items()},
+        }
+        write_atomically(self.path / "predictions.npz", lambda file: np.savez(file, **arrays))
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def open_metrics(self, from_step: int) -> None:
+        """Start (or go on with) the metrics; rows after `from_step` belong to a run that was cut off and go."""
+        rows = [row for row in _read_rows(self._metrics) if row["step"] <= from_step]
+        write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        from torch.utils.tensorboard import SummaryWriter  # a second of imports that --dry-run does not need
+
+        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=from_step + 1 if from_step else None)
+
+    def log(self, step: int, seconds: float, values: Mapping[str, float | None]) -> None:
+        """One row of metrics.jsonl, and the same under the same names in TensorBoard."""
+        row = {"step": step, "seconds": round(seconds, 3), **values}
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for tag, value in values.items():
+            if value is not None:
+                self._board.add_scalar(tag, value, step)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _compact(logits: Tensor) -> "np.ndarray[Any, Any]":
+    """Half precision where it keeps every logit's value to three digits, single where it would overflow."""
+    values = logits.detach().float().cpu().numpy()
+    return values.astype(np.float16) if logits.numel() > 1_000_000 and np.abs(values).max() < 60_000 else values
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break  # a line cut off by a crash: nothing after it counts
+    return rows
+
+
+def _not_taken(path: Path) -> Path:
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this checkout; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

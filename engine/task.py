@@ -1,0 +1,75 @@
+"""What the loop asks of a method: the one seam between `engine` and the tasks."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..analysis.groups import Groups
+from .profile import Profile
+
+
+@dataclass
+class StepResult:
+    """The loss to descend, and numbers to show: detached tensors without axes, averaged until the next log row.
+
+    A number that a step cannot give (the accuracy of pseudo-labels when none was accepted) is NaN and left out.
+    """
+
+    loss: Tensor
+    scalars: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """A method with its data and its model. The loop owns the weights' updates; the task owns everything else.
+
+    `state` holds every module besides the model that training changes (class means, thresholds): it goes into the
+    checkpoint, so what is not in its `state_dict()` must be a function of the step.
+    """
+
+    model: nn.Module
+    state: nn.Module
+    steps: int
+    steps_per_epoch: int  # 0 where the task knows no epochs
+    images_per_step: int
+    class_names: tuple[str, ...]
+    train_class_counts: Tensor
+    groups: Groups
+    labels: dict[str, Tensor]  # of each evaluated set: "test", and "val" where there is one
+    fingerprint: str  # of the split: equal for runs on the same images
+
+    @abstractmethod
+    def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
+        """One step's loss. `model` is `self.model`, perhaps wrapped for several processes."""
+
+    @abstractmethod
+    def logits(self, model: nn.Module, split: str) -> Tensor:
+        """The model's logits on a whole evaluated set, in the order of `labels[split]`."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer trains."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def describe(self) -> dict[str, str]:
+        """What --dry-run says of the data."""
+        counts = " ".join(str(int(count)) for count in self.train_class_counts)
+        return {"training images": f"{int(self.train_class_counts.sum()):,} labelled", "per class": counts}
+
+    def end_epoch(self, epoch: int) -> None:  # noqa: B027  (a hook that most tasks leave empty)
+        """Called after the last step of every epoch."""
+
+    def synchronize(self) -> None:  # noqa: B027
+        """Gather state spread over processes into the main one; called on all of them before it saves."""
+
+    def metrics(self) -> dict[str, float | None]:
+        """More numbers for each evaluation's row."""
+        return {}
+
+    def predictions(self) -> dict[str, Tensor]:
+        """More arrays for predictions.npz, such as a teacher's logits."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """More entries for result.json."""
+        return {}

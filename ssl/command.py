@@ -1,0 +1,63 @@
+"""`run.py ssl`: train, then say what it gained."""
+
+from pathlib import Path
+from typing import Any
+
+from ..engine.config import to_yaml
+from ..engine.evaluation import show
+from ..engine.session import Session
+from ..engine.stopping import Interrupted
+from .build import build_task, resolved
+from .config import SSLConfig
+
+
+def run(config: SSLConfig) -> int:
+    """Returns the exit code."""
+    config = resolved(config)
+    if config.call.print_config:
+        print(to_yaml(config, "ssl"), end="")
+        return 0
+    algorithm = config.algorithm.algorithm
+    loss = config.loss.name if algorithm != "supervised" else "ce"
+    session = Session(
+        config, "ssl", f"{config.data.dataset}_{config.data.labels}-{algorithm}-{loss}-s{config.run.seed}"
+    )
+    if config.call.dry_run:
+        print(session.dry_run(build_task))
+        return 0
+    identity = {
+        "dataset": config.data.dataset,
+        "algorithm": algorithm,
+        "loss": loss,
+        "model": config.algorithm.model,
+        "seed": config.run.seed,
+    }
+    try:
+        folder, result = session.run(build_task, identity)
+    except Interrupted as stopped:
+        print(stopped)
+        return 130
+    if session.world.is_main:
+        print(summary(folder.path, result))
+    return 0
+
+
+def summary(path: Path, result: dict[str, Any]) -> str:
+    """The closing table: accuracy, pseudo-labels, speed, where everything is and what to do next."""
+    accuracy = result["accuracy"]
+    rows = [
+        ("accuracy, last", show(accuracy["last"], groups=True)),
+        ("median of last 20", show(accuracy["median_of_last_20"])),
+        ("best on test", f"{show(accuracy['best'])}  (optimistic: chosen on the test set)"),
+    ]
+    quality = result.get("pseudo_labels")
+    if quality and quality["utilisation"] is not None:
+        right = "n/a" if quality["accuracy"] is None else f"{100 * quality['accuracy']:.1f} %"
+        rows.append(("pseudo-labels", f"{100 * quality['utilisation']:.1f} % accepted, {right} of them right"))
+    rows += [
+        ("speed", f"{result['images_per_second']:,.0f} images/s, {result['seconds']:.1f} s in all"),
+        ("written to", str(path)),
+        ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
+    ]
+    title = f"{result['algorithm']} + {result['loss']} on {result['dataset']}, seed {result['seed']}"
+    return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])

@@ -1,0 +1,51 @@
+"""How good the pseudo-labels are: the share accepted and the share of those that is right, per class and group.
+
+The true labels of unlabelled images are used here and nowhere else. `PseudoLabelQuality` only counts; nothing it
+returns reaches a loss.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..analysis.groups import Groups
+from ..engine.distributed import sum_over_processes
+
+_PARTS = ("all", "many", "medium", "few")
+
+
+class PseudoLabelQuality(nn.Module):
+    """Counts between two evaluations, per true class: images seen, accepted, and accepted with the right label."""
+
+    counts: Tensor
+
+    def __init__(self, num_classes: int, groups: Groups) -> None:
+        super().__init__()
+        self.groups = groups
+        self.register_buffer("counts", torch.zeros(3, num_classes))
+
+    @torch.no_grad()
+    def observe(self, pseudo_labels: Tensor, weight: Tensor, true_labels: Tensor) -> None:
+        """Count a batch; images whose true label is unknown (-1) are left out, and nothing waits for the device."""
+        known = (true_labels >= 0).float()
+        accepted = known * (weight > 0)
+        right = accepted * (pseudo_labels == true_labels)
+        classes = true_labels.clamp(min=0).expand(3, -1)
+        self.counts.scatter_add_(1, classes, torch.stack([known, accepted, right]))
+
+    def report(self) -> dict[str, float | None]:
+        """The numbers since the last report, under their tags; starts counting anew."""
+        seen, accepted, right = sum_over_processes(self.counts.clone()).cpu()
+        self.counts.zero_()
+        found: dict[str, float | None] = {}
+        for part in _PARTS:
+            classes = torch.tensor(range(len(seen)) if part == "all" else getattr(self.groups, part), dtype=torch.long)
+            found[f"ssl/utilisation/{part}"] = _share(accepted[classes], seen[classes])
+            found[f"ssl/pseudo_label_accuracy/{part}"] = _share(right[classes], accepted[classes])
+        for c in range(len(seen)):
+            found[f"ssl/pseudo_label_accuracy/class_{c}"] = _share(right[c], accepted[c])
+        return found
+
+
+def _share(part: Tensor, whole: Tensor) -> float | None:
+    total = float(whole.sum())
+    return float(part.sum()) / total if total else None

@@ -1,0 +1,86 @@
+"""The subcommands, each a configuration class and a function, both imported only when asked for.
+
+`--help` must answer at once, so nothing here or in a configuration's module may import torch.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from . import __version__
+from .errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it is for, its configuration (`module:Class`) and what it runs (`module:function`)."""
+
+    help: str
+    config: str
+    run: str
+    trains: bool = False  # takes recipes, run folders and --resume
+
+
+COMMANDS = {
+    "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", trains=True),
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` closed the pipe: not an error, and nothing may be printed any more
+        sys.stderr.close()
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"tailmatch {__version__}")
+        return 0
+    name, rest = words[0], words[1:]
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    command, program = COMMANDS[name], f"{_program()} {name}"
+    config_type: Any = _load(command.config)
+    from .engine import command_line
+
+    if command.trains:
+        config: Any = command_line.parse_run(config_type, name, rest, program)
+    else:
+        config = command_line.parse(config_type, rest, program)
+    return _load(command.run)(config)
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"tailmatch.{module}"), name)
+
+
+def _program() -> str:
+    return "python run.py" if sys.argv and sys.argv[0].endswith("run.py") else "tailmatch"
+
+
+def _overview() -> str:
+    program = _program()
+    rows = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
+    return (
+        f"usage: {program} COMMAND [options]\n\n"
+        f"Learning from few labels and from long tails, through one shared loss module.\n\n"
+        f"commands:\n{rows}\n\n"
+        f"{program} COMMAND --help lists a command's options with their defaults and choices.\n"
+        f"Start with: {program} ssl --loss ikl"
+    )
