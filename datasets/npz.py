@@ -77,6 +77,11 @@ def _class_names(arrays: dict[str, np.ndarray], path: Path) -> tuple[str, ...]:
         return tuple(names.tolist())
     labels = arrays["train_labels"]
     highest = int(labels.max()) if labels.size and labels.dtype.kind in "iu" else 0
+    if highest >= max(labels.size, 1):  # also before a stray label of a billion becomes a billion classes
+        raise UserError(
+            f"train_labels in {path} has the label {highest} but only {labels.size} images: labels count the classes "
+            f"from 0, and every class needs an image."
+        )
     return tuple(str(label) for label in range(max(highest, 0) + 1))
 
 

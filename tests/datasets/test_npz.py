@@ -112,6 +112,7 @@ OTHER = np.zeros((6, 9, 9, 3), np.uint8)
         ({"test_labels": np.full(6, 7)}, "has the label 7; with 3 classes (by the largest of train_labels)"),
         ({"class_names": np.array(["a", "b"])}, "has the label 2; with 2 classes (by class_names)"),
         ({"class_names": np.arange(3)}, "class_names in"),
+        ({"train_labels": np.arange(12) * 10**11}, "has the label 1100000000000 but only 12 images"),
         ({"train_labels": np.arange(12) % 2 * 2}, "Class '1' has test images but no training image"),
         ({"train_labels": np.arange(12) % 3 * 2, "test_labels": np.zeros(6, int)}, "Class '1' has no training image"),
         ({"train_labels": np.zeros(12, int), "test_labels": np.zeros(6, int)}, "has one class only"),
