@@ -6,16 +6,16 @@ __path__ = folder_path("analysis")
 
 _names = {
     "AnalyzeConfig": "config",
+    "Grouping": "run_folder",
     "Groups": "groups",
     "Method": "runs",
     "Run": "runs",
-    "analyze": "analyze",
     "class_accuracy": "groups",
     "group_accuracy": "groups",
-    "group_runs": "runs",
+    "group_runs": "methods",
     "groups_from_lists": "groups",
     "paired_difference": "compare",
-    "read_runs": "runs",
+    "read_runs": "reading",
     "split_classes": "groups",
 }
 __all__ = sorted(_names)

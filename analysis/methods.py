@@ -1,0 +1,126 @@
+"""Which runs belong together, and what a method is called.
+
+Two runs are the same method when their resolved configurations agree in everything that decides the outcome but the
+seed. A method's name says as little as tells it apart: the algorithm and the loss, and the differing options where
+two methods share both.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .runs import Method, Run
+
+# Where and how a run was computed, which its outcome does not depend on (but for rounding).
+_MACHINE = frozenset(
+    {"out", "resume", "device", "threads", "workers", "compile", "channels_last", "data_root", "download"}
+)
+_RECORDS = frozenset({"profile", "log_every", "eval_every", "checkpoint_every", "config"})
+NOT_IDENTITY = {"seed"} | _MACHINE | _RECORDS
+_SEED_IN_WORDS = re.compile(r"seed([-_=]?)\d+", re.IGNORECASE)
+_PLAIN_LOSSES = ("kl", "kd", "ce")
+
+
+def short_label(algorithm: str | None, loss: str | None, fallback: str) -> str:
+    """`fixmatch + ikl`; one word where both are the same or one is missing."""
+    words = list(dict.fromkeys(word for word in (algorithm, loss) if word))
+    if words[:1] == ["supervised"]:
+        words = words[:1]  # its loss is always the cross-entropy
+    return " + ".join(words) or fallback
+
+
+def identity(run: Run) -> str:
+    """What decides a run's outcome but for the seed, as a word to compare."""
+    if not run.config:
+        return f"file:{run.label}"
+    kept = {key: value for key, value in run.config.items() if key not in NOT_IDENTITY}
+    # A teacher of the same seed lies in a folder named after it; that does not make another method.
+    return _SEED_IN_WORDS.sub(r"seed\1*", json.dumps(kept, sort_keys=True, default=str))
+
+
+def group_runs(runs: Sequence[Run]) -> list[Method]:
+    """Methods in the order of their first runs, each with its runs by seed."""
+    members: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        members[identity(run)].append(run)
+    groups = [sorted(group, key=lambda run: (run.seed is None, run.seed or 0)) for group in members.values()]
+    names = unique_names([group[0] for group in groups])
+    return [Method(name=name, runs=tuple(group)) for name, group in zip(names, groups, strict=True)]
+
+
+def unique_names(runs: Sequence[Run]) -> list[str]:
+    """A name for each run, from its label and, where labels are equal, the options that differ."""
+    names = [run.label for run in runs]
+    for label in {name for name in names if names.count(name) > 1}:
+        places = [place for place, name in enumerate(names) if name == label]
+        additions = _differences([_flat(runs[place].config) for place in places])
+        for place, addition in zip(places, additions, strict=True):
+            names[place] = f"{label} ({addition})" if addition else label
+    for place, name in enumerate(names):
+        twins = [other for other in range(place) if names[other] == name]
+        if twins:  # files of one name in different folders
+            names[place] = f"{name} #{len(twins) + 1}"
+    return names
+
+
+def default_reference(methods: Sequence[Method]) -> Method:
+    """The method that others are usually compared with: the plain KL, else KD, else cross-entropy, else the first."""
+    trained = [method for method in methods if method.runs[0].algorithm != "supervised"] or list(methods)
+    for loss in _PLAIN_LOSSES:
+        for method in trained:
+            if method.runs[0].loss == loss:
+                return method
+    return methods[0]
+
+
+def configuration_differences(methods: Sequence[Method]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """(options that differ: a value per method, options that all share), as words by dotted name."""
+    configs = [
+        {key: value for key, value in _flat(method.runs[0].config).items() if key.split(".")[0] not in NOT_IDENTITY}
+        for method in methods
+    ]
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    rows = {key: [words_of(config[key]) if key in config else "" for config in configs] for key in keys}
+    differing = {key: values for key, values in rows.items() if len(set(values)) > 1}
+    return differing, {key: values[0] for key, values in rows.items() if key not in differing}
+
+
+def words_of(value: Any) -> str:
+    """An option's value as short as it can be."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ",".join(words_of(item) for item in value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each configuration the few options that tell it from the others, as `beta=0.1, lr=0.03`."""
+    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if key not in NOT_IDENTITY]
+    values = {key: [words_of(config[key]) if key in config else "" for config in configs] for key in keys}
+    chosen: list[str] = []
+
+    def distinct(with_keys: list[str]) -> int:
+        return len({tuple(values[key][place] for key in with_keys) for place in range(len(configs))})
+
+    while keys and distinct(chosen) < len(configs):
+        best = max(keys, key=lambda key: distinct([*chosen, key]))  # the first of equals: the order of the options
+        if distinct([*chosen, best]) == distinct(chosen):
+            break
+        chosen.append(best)
+    return [
+        ", ".join(f"{key.removeprefix('loss.')}={values[key][place]}" for key in chosen if values[key][place])
+        for place in range(len(configs))
+    ]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

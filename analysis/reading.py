@@ -1,0 +1,128 @@
+"""Find runs, read them all, and keep those that can be compared; what is left out is named with its reason."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from .methods import identity
+from .npz_reader import BrokenFile
+from .run_folder import RUN_FILES, Grouping, is_run_folder, read_run
+from .runs import Run
+
+_NOT_RUNS = ("checkpoints", "tensorboard")
+
+
+class Problem(NamedTuple):
+    """Something that was left out, and why."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def read_runs(paths: Iterable[Path | str], grouping: Grouping | None = None) -> tuple[list[Run], list[Problem]]:
+    """All runs in, at or below the paths that can be compared with each other, and what was left out.
+
+    All runs returned have the same test samples: where several data sets are mixed, the one with most runs is taken.
+    """
+    places, problems = find_runs(paths)
+    grouping = grouping or Grouping()
+
+    def attempt(path: Path) -> Run | Problem:
+        try:
+            return read_run(path, grouping)
+        except BrokenFile as error:
+            return Problem(error.path, error.reason)
+
+    # numpy and zlib let go of the interpreter while they work, so threads do read in parallel.
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        found = list(pool.map(attempt, places))
+    problems += [one for one in found if isinstance(one, Problem)]
+    runs, others = _same_test_set([one for one in found if isinstance(one, Run)])
+    runs, repeated = _once_per_seed(runs)
+    return runs, problems + others + repeated
+
+
+def find_runs(paths: Iterable[Path | str]) -> tuple[list[Path], list[Problem]]:
+    """Run folders and npz files at or below the given paths, each once, in order."""
+    found: dict[Path, Path] = {}
+    problems = []
+    for path in map(Path, paths):
+        here = list(_runs_below(path))
+        if not here:
+            reason = (
+                "no run folder and no npz file in or below it" if path.is_dir() else "neither a folder nor an npz file"
+            )
+            problems.append(Problem(path, reason if path.exists() else "no such file or folder"))
+        for place in here:
+            found.setdefault(place.resolve(), place)
+    return list(found.values()), problems
+
+
+def _runs_below(path: Path) -> Iterable[Path]:
+    if path.is_file():
+        if path.name == "predictions.npz" and any((path.parent / name).exists() for name in RUN_FILES[1:]):
+            return [path.parent]
+        return [path] if path.suffix == ".npz" else []
+    if is_run_folder(path):
+        return [path]
+    runs = []
+    for folder, below, _ in os.walk(path):
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in _NOT_RUNS)
+        inside = [name for name in below if is_run_folder(Path(folder, name))]
+        runs += [Path(folder, name) for name in inside]
+        below[:] = [name for name in below if name not in inside]
+    return sorted(runs) or sorted(path.glob("*.npz"))
+
+
+def _same_test_set(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
+    """The runs that share the test set of most of them."""
+    keys = {id(run): (run.num_classes, run.labels.tobytes()) for run in runs}
+    if len(set(keys.values())) <= 1:
+        return runs, []
+    chosen = Counter(keys.values()).most_common(1)[0][0]  # the first of equals
+    kept = [run for run in runs if keys[id(run)] == chosen]
+    main = kept[0]
+    problems = [
+        Problem(run.predictions_file, f"{_test_set(run, main)}, so they cannot be compared; analyze it by itself")
+        for run in runs
+        if keys[id(run)] != chosen
+    ]
+    return kept, problems
+
+
+def _test_set(run: Run, main: Run) -> str:
+    def size(one: Run) -> str:
+        return f"{one.dataset or 'a data set'} with {len(one.labels):,} samples of {one.num_classes:,} classes"
+
+    if (run.num_classes, len(run.labels)) == (main.num_classes, len(main.labels)) and run.dataset == main.dataset:
+        return "has the test samples in another order, or others, than the other runs"
+    return f"was tested on {size(run)}, the other runs on {size(main)}"
+
+
+def _once_per_seed(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
+    """Of runs with the same configuration and seed only the one started last: twice the same is not two seeds."""
+    newest: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        if run.seed is not None:
+            key = identity(run), run.seed
+            if key not in newest or _started(run) >= _started(newest[key]):
+                newest[key] = run
+    problems, kept = [], []
+    for run in runs:
+        other = run if run.seed is None else newest[identity(run), run.seed]
+        if other is run:
+            kept.append(run)
+        else:
+            reason = f"same configuration and seed as {other.path}, which is newer; only that one is counted"
+            problems.append(Problem(run.path, reason))
+    return kept, problems
+
+
+def _started(run: Run) -> str:
+    return str(run.environment.get("started", ""))

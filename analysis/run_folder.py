@@ -1,0 +1,202 @@
+"""Read one run folder, or one npz file of predictions made by other code:
+
+- `logits` float [N, C], or `predictions` integer [N] (then without calibration and top-5),
+- `labels` integer [N], the true classes of the test samples,
+- `train_class_counts` integer [C],
+- and if you like `class_names` (words, [C]), `teacher_logits` [N, C], `method` (a word) and `seed` (an integer).
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..errors import UserError
+from .groups import Groups, groups_from_lists, split_classes
+from .methods import short_label
+from .npz_reader import Array, BrokenFile, NpzReader
+from .outcome import NotFinite, Outcome, outcome_of_logits, rows_at_a_time
+from .runs import Run
+
+SCHEMA = 1
+RUN_FILES = ("predictions.npz", "result.json", "config.yaml")
+_SEED_IN_NAME = re.compile(r"^(.+?)[-_. ]*seed[-_=]?(\d+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """How classes are split into many, medium and few."""
+
+    rule: str = "recorded"
+    """`recorded`: as the run itself did, and `auto` for files that do not say; or a rule of `split_classes`."""
+    many_above: int = 100
+    few_below: int = 20
+    lists: Mapping[str, Sequence[int]] | None = None
+    """Class ids per group; they override the rule."""
+
+    def groups(self, counts: Array, recorded: Mapping[str, Any] | None) -> Groups:
+        """The groups for these training counts."""
+        if self.lists is not None:
+            return groups_from_lists(self.lists, len(counts))
+        if self.rule != "recorded":
+            return split_classes(counts, self.rule, self.many_above, self.few_below)
+        if recorded:
+            lists = {name: recorded.get(name) or [] for name in ("many", "medium", "few")}
+            return groups_from_lists(lists, len(counts), rule=str(recorded.get("rule", "recorded")))
+        return split_classes(counts)
+
+
+def is_run_folder(path: Path) -> bool:
+    return any((path / name).is_file() for name in RUN_FILES)
+
+
+def read_run(path: Path, grouping: Grouping) -> Run:
+    """One run folder or npz file.
+
+    Raises:
+        BrokenFile: names the file at fault and the reason.
+    """
+    is_file = path.is_file()
+    result = {} if is_file else _read_mapping(path / "result.json")
+    config = {} if is_file else _read_mapping(path / "config.yaml")
+    if result or config:
+        _check_finished(path, result)
+    file = path if is_file else path / "predictions.npz"
+    arrays = NpzReader(file)
+    counts = _whole_numbers(arrays, "train_class_counts")
+    labels = _whole_numbers(arrays, "labels")
+    _check_range(file, "labels", labels, len(counts))
+    try:
+        groups = grouping.groups(counts, result.get("groups"))
+    except (UserError, TypeError, ValueError, AttributeError) as error:
+        raise BrokenFile(file, f"no groups of classes: {error}") from None
+    name, label, seed = _names(path, arrays, config, result)
+    teacher = "teacher_logits" in arrays
+    return Run(
+        path=path,
+        name=name,
+        label=label,
+        config=config,
+        result=result,
+        environment={} if is_file else _read_mapping(path / "environment.json"),
+        seed=seed,
+        dataset=result.get("dataset") or config.get("dataset"),
+        train_class_counts=counts,
+        class_names=_class_names(arrays, len(counts)),
+        groups=groups,
+        outcome=_outcome(arrays, labels, len(counts)),
+        teacher=_from_logits(arrays, "teacher_logits", labels, len(counts)) if teacher else None,
+    )
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON or YAML file that holds a mapping; empty where there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.CSafeLoader)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BrokenFile(path, f"cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise BrokenFile(path, f"must hold names and values, got {type(content).__name__}")
+    return content
+
+
+def _check_finished(path: Path, result: Mapping[str, Any]) -> None:
+    file = path / "result.json"
+    if not result:
+        raise BrokenFile(file, "not there: the run was cut off before its first evaluation; go on with it by --resume")
+    if result.get("schema") != SCHEMA:
+        raise BrokenFile(file, f"has schema {result.get('schema')!r}, this version reads {SCHEMA}")
+    if result.get("status") != "finished":
+        status = result.get("status", "unknown")
+        why = f" ({result['error']})" if "error" in result else ""
+        raise BrokenFile(file, f"the run has not finished: its status is {status}{why}; go on with it by --resume")
+
+
+def _array(arrays: NpzReader, name: str, kinds: str, wanted: str, dimensions: int = 1) -> Array:
+    """An array's header, checked; reading it is the caller's."""
+    if name not in arrays:
+        have = ", ".join(sorted(arrays.shapes))
+        raise BrokenFile(arrays.path, f"has no array {name!r}, only {have}")
+    shape, dtype = arrays.shapes[name], arrays.dtypes[name]
+    if dtype.kind not in kinds or len(shape) != dimensions:
+        raise BrokenFile(arrays.path, f"{name} must be {wanted}, got {dtype} of shape {shape}")
+    if 0 in shape:
+        raise BrokenFile(arrays.path, f"{name} is empty")
+    return arrays.read(name) if dimensions == 1 else np.empty(0)
+
+
+def _whole_numbers(arrays: NpzReader, name: str) -> Array:
+    return _array(arrays, name, "iu", "one list of integers").astype(np.int64)
+
+
+def _check_range(file: Path, name: str, values: Array, num_classes: int) -> None:
+    low, high = values.min(), values.max()
+    if low < 0 or high >= num_classes:
+        outside = low if low < 0 else high
+        reason = f"{name} contain class {outside}, but train_class_counts knows the classes 0 to {num_classes - 1}"
+        raise BrokenFile(file, reason)
+
+
+def _outcome(arrays: NpzReader, labels: Array, num_classes: int) -> Outcome:
+    if "logits" in arrays:
+        return _from_logits(arrays, "logits", labels, num_classes)
+    if "predictions" not in arrays:
+        raise BrokenFile(arrays.path, f"has neither logits nor predictions, only {', '.join(sorted(arrays.shapes))}")
+    predictions = _whole_numbers(arrays, "predictions")
+    if len(predictions) != len(labels):
+        raise BrokenFile(arrays.path, f"has {len(predictions):,} predictions for {len(labels):,} labels")
+    _check_range(arrays.path, "predictions", predictions, num_classes)
+    return Outcome(labels=labels, predictions=predictions)
+
+
+def _from_logits(arrays: NpzReader, name: str, labels: Array, num_classes: int) -> Outcome:
+    _array(arrays, name, "fiu", "numbers with one row per sample and one column per class", dimensions=2)
+    rows, columns = arrays.shapes[name]
+    if rows != len(labels):
+        raise BrokenFile(arrays.path, f"{name} has {rows:,} rows for {len(labels):,} labels")
+    if columns != num_classes:
+        raise BrokenFile(
+            arrays.path, f"{name} has {columns:,} columns for {num_classes:,} classes in train_class_counts"
+        )
+    try:
+        return outcome_of_logits(arrays.row_chunks(name, rows_at_a_time(num_classes)), labels)
+    except NotFinite as error:
+        raise BrokenFile(arrays.path, f"{name}: {error}") from None
+
+
+def _class_names(arrays: NpzReader, num_classes: int) -> tuple[str, ...]:
+    if "class_names" not in arrays:
+        return tuple(str(c) for c in range(num_classes))
+    names = _array(arrays, "class_names", "US", "one list of words")
+    if len(names) != num_classes:
+        raise BrokenFile(arrays.path, f"has {len(names):,} class_names for {num_classes:,} classes")
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist())
+
+
+def _names(
+    path: Path, arrays: NpzReader, config: Mapping[str, Any], result: Mapping[str, Any]
+) -> tuple[str, str, int | None]:
+    """(name of the run, label of its method, seed)."""
+    if config or result:
+        loss = config.get("loss", result.get("loss"))
+        loss = loss.get("name") if isinstance(loss, Mapping) else loss
+        algorithm = result.get("algorithm") or result.get("method") or config.get("algorithm") or config.get("method")
+        seed = config.get("seed", result.get("seed"))
+        name = str(result.get("name") or path.name)
+        return name, short_label(algorithm, loss, fallback=name), seed if isinstance(seed, int) else None
+    stem = path.stem if path.stem != "predictions" else path.resolve().parent.name
+    match = _SEED_IN_NAME.match(stem)
+    label, seed = (match[1], int(match[2])) if match else (stem, None)
+    if "method" in arrays and arrays.dtypes["method"].kind == "U":
+        label = str(arrays.read("method"))
+    if "seed" in arrays and arrays.dtypes["seed"].kind in "iu":
+        seed = int(arrays.read("seed"))
+    return stem, label, seed

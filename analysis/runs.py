@@ -1,0 +1,215 @@
+"""A run as the analysis sees it, and runs that differ only in their seed as one method.
+
+Small things are in memory (predictions, probabilities of the predicted and the true class, configuration); logits,
+training curves and weights stay in their files until they are asked for.
+
+Shapes: S runs (seeds) of a method, N test samples, C classes, D features.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from .groups import Groups, class_accuracy
+from .metrics import Values, metrics_of
+from .npz_reader import NpzReader
+from .outcome import Outcome, rows_at_a_time
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """One finished run, or one npz file of predictions made by other code."""
+
+    path: Path
+    """The run folder, or the npz file itself."""
+    name: str
+    label: str
+    """Algorithm and loss in a few words; `Method.name` is the label made unique."""
+    config: dict[str, Any]
+    """The resolved configuration; empty for a bare npz file, like the next two."""
+    result: dict[str, Any]
+    environment: dict[str, Any]
+    seed: int | None
+    dataset: str | None
+    train_class_counts: Array
+    class_names: tuple[str, ...]
+    groups: Groups
+    outcome: Outcome
+    teacher: Outcome | None = None
+
+    @property
+    def task(self) -> str | None:
+        """`ssl` or `longtail`."""
+        return self.result.get("task") or self.config.get("task")
+
+    @property
+    def algorithm(self) -> str | None:
+        """The algorithm (ssl) or the method (longtail)."""
+        named = self.result.get("algorithm") or self.result.get("method")
+        return named or self.config.get("algorithm") or self.config.get("method")
+
+    @property
+    def loss(self) -> str | None:
+        """The loss's name."""
+        given = self.config.get("loss", self.result.get("loss"))
+        return given.get("name") if isinstance(given, dict) else given
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.train_class_counts)
+
+    @property
+    def labels(self) -> Array:
+        """True classes of the test samples, [N]."""
+        return self.outcome.labels
+
+    @property
+    def predictions(self) -> Array:
+        """Predicted classes, [N]."""
+        return self.outcome.predictions
+
+    @property
+    def confidence(self) -> Array | None:
+        """Probabilities of the predicted classes, [N]."""
+        return self.outcome.confidence
+
+    @property
+    def teacher_predictions(self) -> Array | None:
+        """What the teacher predicted for the same samples, [N]."""
+        return self.teacher.predictions if self.teacher else None
+
+    @cached_property
+    def class_accuracy(self) -> npt.NDArray[np.float64]:
+        """Per class, [C]; NaN where a class has no test samples."""
+        return class_accuracy(self.predictions, self.labels, self.num_classes)
+
+    @cached_property
+    def metrics(self) -> dict[str, Values]:
+        """`metrics["top1"]["few"]`; see `metrics.METRICS`."""
+        return metrics_of(self.outcome, self.groups, self.num_classes)
+
+    @property
+    def untested_classes(self) -> list[int]:
+        """Classes without test samples, which no metric counts."""
+        return np.flatnonzero(np.bincount(self.labels, minlength=self.num_classes) == 0).tolist()
+
+    # -- what stays in files until it is wanted ---------------------------------------------------------------------
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.path if self.path.suffix == ".npz" else self.path / "predictions.npz"
+
+    def logits(self, name: str = "logits") -> Array | None:
+        """All logits [N, C] as stored (`teacher_logits` for the teacher's); None where there are none."""
+        file = NpzReader(self.predictions_file)
+        return file.read(name) if name in file else None
+
+    def logit_chunks(self, name: str = "logits", rows: int | None = None) -> Iterator[tuple[slice, Array]]:
+        """(which samples, their logits as float32), a few hundred at a time; nothing where there are none."""
+        file = NpzReader(self.predictions_file)
+        if name not in file:
+            return
+        start = 0
+        for chunk in file.row_chunks(name, rows or rows_at_a_time(self.num_classes)):
+            yield slice(start, start + len(chunk)), chunk.astype(np.float32)
+            start += len(chunk)
+
+    def metrics_frame(self) -> pd.DataFrame:
+        """metrics.jsonl as a table: a row per line, a column per tag beside `step` and `seconds`, NaN where not logged.
+
+        A line cut off by a crash ends it; without the file the table is empty.
+        """
+        return self._metrics_frame
+
+    @cached_property
+    def _metrics_frame(self) -> pd.DataFrame:
+        rows: list[dict[str, Any]] = []
+        with suppress(OSError, ValueError), (self.path / "metrics.jsonl").open(encoding="utf-8") as file:
+            rows.extend(json.loads(line) for line in file)
+        return pd.DataFrame([row for row in rows if isinstance(row, dict)])
+
+    def class_means(self) -> Array | None:
+        """The class-wise mean predictions [C, C] that IKL and GKL kept, from the newest checkpoint that can be read."""
+        for checkpoint in sorted(self.path.glob("checkpoints/step_*.safetensors"), key=_step, reverse=True):
+            for array in _tensors(checkpoint, "class_means.means").values():
+                if array.shape == (self.num_classes, self.num_classes):
+                    return array
+        return None
+
+    def head(self) -> tuple[Array, Array] | None:
+        """The classifier's weights [C, D] and biases [C]; None where weights.safetensors does not tell."""
+        found = _tensors(self.path / "weights.safetensors", ("weight", "bias"))
+        heads = [name for name, array in found.items() if array.ndim == 2 and len(array) == self.num_classes]
+        usual = [name for name in heads if name.split(".")[-2:-1] in (["fc"], ["head"], ["classifier"], ["linear"])]
+        chosen = usual if len(usual) == 1 else heads
+        if len(chosen) != 1:
+            return None
+        bias = found.get(f"{chosen[0].removesuffix('weight')}bias", np.zeros(self.num_classes, np.float32))
+        return found[chosen[0]], bias
+
+    def head_weight(self) -> Array | None:
+        """The classifier's weights alone, [C, D]."""
+        head = self.head()
+        return head[0] if head else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method:
+    """Runs that differ only in the seed."""
+
+    name: str
+    """Short, and unique among the methods of one analysis."""
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the first run; runs of one method share their counts but for the draw of a seed."""
+        return self.runs[0].groups
+
+    @property
+    def train_class_counts(self) -> Array:
+        return self.runs[0].train_class_counts
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.runs[0].class_names
+
+    def values(self, metric: str = "top1", group: str = "all") -> npt.NDArray[np.float64]:
+        """A metric's value in each run that has it."""
+        found = [run.metrics.get(metric, {}).get(group) for run in self.runs]
+        return np.array([value for value in found if value is not None])
+
+    @property
+    def class_accuracy(self) -> npt.NDArray[np.float64]:
+        """Per run and class, [S, C]; NaN where a class has no test samples."""
+        return np.stack([run.class_accuracy for run in self.runs])
+
+
+def _step(checkpoint: Path) -> int:
+    digits = checkpoint.stem.removeprefix("step_")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _tensors(path: Path, ending: str | tuple[str, ...]) -> dict[str, Array]:
+    """The tensors of a safetensors file whose names end so; none where the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.endswith(ending)]  # noqa: SIM118  (not a dict)
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError, TypeError):
+        return {}
