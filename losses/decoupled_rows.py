@@ -43,7 +43,10 @@ def decoupled_rows(
 def class_weights_of(teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm) -> Tensor:
     """The weights p of a block, raised to gamma; may be `class_weights` itself, so not to be written to."""
     if class_weights is not None:
-        return class_weights if form.gamma == 1 else class_weights.pow(form.gamma)
+        if form.gamma == 1:
+            return class_weights
+        # exp(gamma log p) costs half of pow; but a zero to the power of zero is 1, and its logarithm would make NaN.
+        return torch.ones_like(class_weights) if form.gamma == 0 else class_weights.log().mul_(form.gamma).exp_()
     if form.gamma == 1:
         return torch.softmax(_divided(teacher, form.weight_temperature), -1)
     # In log space: a softmax that underflows to zero would lose its power.
@@ -66,11 +69,14 @@ class _DecoupledRows(torch.autograd.Function):
 
         for rows in row_blocks(student):
             s, t = student[rows].to(dtype), teacher[rows].to(dtype)
+            p = None if class_weights is None else class_weights[rows].to(dtype)
             if form.soft:
-                soft_B[rows] = _soft_term(s, t, form, None if soft_slope_BC is None else soft_slope_BC[rows])
+                q = torch.softmax(_divided(t, form.teacher_temperature), -1)
+                soft_B[rows] = _soft_term(s, q, form, None if soft_slope_BC is None else soft_slope_BC[rows])
+                if p is None and form.gamma == 1 and form.weight_temperature == form.teacher_temperature:
+                    p = q  # the target is the weights: spare the second softmax
             if form.spread:
-                given = None if class_weights is None else class_weights[rows].to(dtype)
-                p = class_weights_of(t, given, form)
+                p = class_weights_of(t, p, form)
                 spread_B[rows], mass_B[rows] = _spread_term(s, t, p, None if pull_BC is None else pull_BC[rows])
 
         ctx.save_for_backward(soft_slope_BC, pull_BC)
@@ -106,10 +112,9 @@ def row_blocks(logits_BC: Tensor) -> Iterator[slice]:
         yield slice(first, min(first + step, batch))
 
 
-def _soft_term(s: Tensor, t: Tensor, form: DecoupledForm, slope: Tensor | None) -> Tensor:
-    """-sum_j q_j log r_j with q = softmax(t / T), r = softmax(s / T); writes its slope (r - q) / T in s."""
+def _soft_term(s: Tensor, q: Tensor, form: DecoupledForm, slope: Tensor | None) -> Tensor:
+    """-sum_j q_j log r_j with r = softmax(s / T); writes its slope (r - q) / T in s."""
     s = _divided(s, form.student_temperature)
-    q = torch.softmax(_divided(t, form.teacher_temperature), -1)
     loss = torch.log_softmax(s, -1).mul_(q).sum(-1).neg_()
     if slope is not None:
         torch.softmax(s, -1, out=slope)
