@@ -109,7 +109,12 @@ def test_the_cifar_stem_keeps_the_images_size():
 
 @pytest.mark.parametrize(
     ("name", "momentum", "eps", "slope"),
-    [("wrn-28-2", 0.001, 0.001, 0.1), ("wrn-37-2", 0.001, 0.001, 0.1), ("wrn-40-2-relu", 0.1, 1e-5, 0.0)],
+    [
+        ("wrn-28-2", 0.001, 0.001, 0.1),
+        ("wrn-37-2", 0.001, 0.001, 0.1),
+        ("wrn-digits", 0.1, 0.001, 0.1),
+        ("wrn-40-2-relu", 0.1, 1e-5, 0.0),
+    ],
 )
 def test_batch_norm_and_activation_of_wide_resnets(name, momentum, eps, slope):
     norms = [layer for layer in on_meta(name, 10).modules() if isinstance(layer, nn.BatchNorm2d)]
