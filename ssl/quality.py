@@ -17,11 +17,13 @@ class PseudoLabelQuality(nn.Module):
     """Counts between two evaluations, per true class: images seen, accepted, and accepted with the right label."""
 
     counts: Tensor
+    reported: Tensor
 
     def __init__(self, num_classes: int, groups: Groups) -> None:
         super().__init__()
         self.groups = groups
         self.register_buffer("counts", torch.zeros(3, num_classes))
+        self.register_buffer("reported", torch.zeros(3, num_classes))
 
     @torch.no_grad()
     def observe(self, pseudo_labels: Tensor, weight: Tensor, true_labels: Tensor) -> None:
@@ -34,8 +36,9 @@ class PseudoLabelQuality(nn.Module):
 
     def report(self) -> dict[str, float | None]:
         """The numbers since the last report, under their tags; starts counting anew."""
-        seen, accepted, right = sum_over_processes(self.counts.clone()).cpu()
+        self.reported.copy_(sum_over_processes(self.counts.clone()))
         self.counts.zero_()
+        seen, accepted, right = self.reported.cpu()
         found: dict[str, float | None] = {}
         for part in _PARTS:
             classes = torch.tensor(range(len(seen)) if part == "all" else getattr(self.groups, part), dtype=torch.long)
@@ -44,6 +47,11 @@ class PseudoLabelQuality(nn.Module):
         for c in range(len(seen)):
             found[f"ssl/pseudo_label_accuracy/class_{c}"] = _share(right[c], accepted[c])
         return found
+
+    def last(self) -> dict[str, float | None]:
+        """The latest report's totals, for the closing table."""
+        seen, accepted, right = self.reported.cpu()
+        return {"utilisation": _share(accepted, seen), "accuracy": _share(right, accepted)}
 
 
 def _share(part: Tensor, whole: Tensor) -> float | None:

@@ -1,5 +1,7 @@
 """Semi-supervised learning as a task of the training loop: data, views, model, algorithm and what is logged."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +59,9 @@ class SSLTask(Task):
 
     def metrics(self) -> dict[str, float | None]:
         return self.quality.report() if self.uses_unlabeled else {}
+
+    def facts(self) -> dict[str, Any]:
+        return {"pseudo_labels": self.quality.last()} if self.uses_unlabeled else {}
 
     def describe(self) -> dict[str, str]:
         return {
