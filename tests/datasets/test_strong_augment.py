@@ -150,3 +150,25 @@ def test_refusals() -> None:
         StrongAugment(cutout=-1)
     with pytest.raises(UserError, match=r"Got images of 2 channels; strong augmentation knows gray \(1\) and RGB"):
         StrongAugment()(_images(2, 2, 8, 8), _generator())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_pixel_is_read_back_by_the_host(channels: int) -> None:
+    # A meta tensor has no data: whatever would make the host wait for a GPU (sizes read from the images, boolean
+    # indexing, `.item()`) is an error on it.
+    images = torch.empty(300, channels, 16, 16, dtype=torch.uint8, device="meta")
+    views = StrongAugment(probability=1.0)(images, _generator())
+    assert (views.shape, views.device.type) == (images.shape, "meta")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_views_on_a_gpu_equal_those_on_the_cpu_and_need_no_waiting() -> None:
+    images, strong = _images(448, 3, 32, 32), StrongAugment(probability=1.0)
+    there = images.cuda()
+    strong(there, _generator())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        views = strong(there, _generator())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(views.cpu(), strong(images, _generator()))
