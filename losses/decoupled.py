@@ -18,7 +18,8 @@ from .checks import (
     reduce_rows,
 )
 from .collective import global_sum, process_count
-from .decoupled_rows import DecoupledForm, decoupled_rows
+from .decoupled_form import DecoupledForm
+from .decoupled_rows import decoupled_rows
 
 
 def decoupled_kl(

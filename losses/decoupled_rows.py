@@ -5,37 +5,32 @@ softmaxes. Autograd would keep about ten [B, C] tensors; this keeps two.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .checks import working_dtype
+from .decoupled_form import DecoupledForm
+from .fused import fused_rows
 
 BLOCK_ELEMENTS = 1 << 17
 """Elements of one block: a few float32 temporaries of this size fit a core's cache, and the loop costs little."""
-
-
-class DecoupledForm(NamedTuple):
-    """Which of the two terms are wanted, and how the weights and softmaxes are made."""
-
-    soft: bool
-    """Whether the soft cross-entropy is wanted."""
-    spread: bool
-    """Whether the wMSE term is wanted."""
-    gamma: float
-    teacher_temperature: float
-    student_temperature: float
-    weight_temperature: float
-    symmetric: bool
-    """Whether the wMSE term gives the student a gradient."""
 
 
 def decoupled_rows(
     student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The soft cross-entropy [B], the wMSE term [B] and the weights' sum S [B] of each row; zeros where not wanted."""
+    fused = fused_rows(student, teacher, class_weights, form)
+    return plain_rows(student, teacher, class_weights, form) if fused is None else fused
+
+
+def plain_rows(
+    student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`decoupled_rows` in PyTorch's own operations, on any device."""
     rows: tuple[Tensor, Tensor, Tensor] = _DecoupledRows.apply(student, teacher, class_weights, form)
     return rows
 
