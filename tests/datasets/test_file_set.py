@@ -83,10 +83,9 @@ def test_reads_inaturalist_by_image_id(tmp_path: Path) -> None:
 
 
 def test_refuses_other_json(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"images": []}')
     with pytest.raises(UserError, match="has no entry 'annotations'"):
-        path = tmp_path / "a.json"
-        path.write_text('{"images": []}')
-        read_inaturalist(path, tmp_path)
+        read_inaturalist(tmp_path / "a.json", tmp_path)
     with pytest.raises(UserError, match="has no entry 9"):
         read_inaturalist(write_annotations(tmp_path, annotations=[{"image_id": 7, "category_id": 1}]), tmp_path)
     with pytest.raises(UserError, match="its parts have other types"):

@@ -1,0 +1,82 @@
+"""The datasets that are lists of files: what is known of each, from `lists/`. Free of torch and numpy."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from ..errors import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListRecipe:
+    """One list file and what it must hold."""
+
+    file: str
+    images: int
+    """How many images it lists."""
+    smallest: int
+    """Images of its smallest class."""
+    largest: int
+    """Images of its largest class."""
+    checksum: str | None = None
+    """SHA-256, or git's hash of the file (40 digits)."""
+    bytes: int | None = None
+    """Size of the file."""
+    json: str | None = None
+    """A file of annotations beside the images that says the same and is preferred."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecipe:
+    """What is known of a dataset before it is prepared."""
+
+    name: str
+    description: str
+    classes: int
+    lists: dict[str, ListRecipe]
+    """By split: train, test and perhaps val."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    url: str | None = None
+    """The folder that the list files are fetched from; None: the lists are written from the folders."""
+    images: dict[str, tuple[str, ...]]
+    """By the first part of a listed path: where its image may be, see `imagenet_layout`."""
+    folders: dict[str, tuple[str, ...]]
+    """By split: folders of classes that it may be."""
+    solution: tuple[str, ...] = ()
+    """Files that may say the classes of test images that lie in one folder."""
+
+
+_FILES = {
+    "imagenet": "imagenet.yaml",
+    "imagenet-lt": "imagenet_lt.yaml",
+    "inaturalist2018": "inaturalist2018.yaml",
+    "places-lt": "places_lt.yaml",
+}
+FILE_DATASETS = tuple(_FILES)
+
+
+@cache
+def file_recipe(name: str) -> FileRecipe:
+    """The recipe of a dataset of files.
+
+    Raises:
+        UserError: if there is no such dataset.
+    """
+    if name not in _FILES:
+        raise unknown_name("dataset of image files", name, FILE_DATASETS)
+    rows = yaml.safe_load(Path(__file__).with_name("lists").joinpath(_FILES[name]).read_text(encoding="utf-8"))
+    return FileRecipe(
+        name=rows["name"],
+        description=rows["description"],
+        classes=rows["classes"],
+        lists={split: ListRecipe(**row) for split, row in rows["lists"].items()},
+        mean=tuple(rows["mean"]),
+        std=tuple(rows["std"]),
+        url=rows.get("url"),
+        images={first: tuple(places) for first, places in rows.get("images", {}).items()},
+        folders={split: tuple(places) for split, places in rows.get("folders", {}).items()},
+        solution=tuple(rows.get("solution", ())),
+    )

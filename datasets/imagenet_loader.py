@@ -1,0 +1,261 @@
+"""Batches of decoded images, made by processes of their own and handed over on the device as uint8.
+
+Which images make up step k is a plan, a pure function of k, and a crop depends on (seed, draw, index) alone. So a run
+may be resumed at any step, even within an epoch, and with another number of workers, and still sees the same pixels.
+
+Shape suffixes: B images, C channels, H and W pixels.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import UserError
+from .file_set import FileSet
+from .imagenet_decode import reason_of
+from .imagenet_views import View, draws_of
+
+
+class Draws(NamedTuple):
+    """The images of one batch."""
+
+    indices: NDArray[np.int64]
+    """[B] which images."""
+    draws: NDArray[np.int64]
+    """[B] which draw of it this is: the epoch, or where images repeat within one, the position among all draws."""
+
+
+Plan = Callable[[int], Draws]
+"""The images of each step; of this process's share of them where there are several processes."""
+
+
+class ImageBatch(NamedTuple):
+    """Images on the device."""
+
+    images: Tensor
+    """uint8 [B, C, H, W], channels last in memory, mirrored where the draw says so, not normalised."""
+    labels: Tensor
+    """int64 [B]"""
+    indices: Tensor
+    """int64 [B]: which images of the set these are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochPlan:
+    """Training: every image once an epoch, in an order made from (seed, epoch); no incomplete batch at the end."""
+
+    images: int
+    batch_size: int
+    """Over all processes; each takes every `world_size`-th image of the batch."""
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world_size:
+            raise UserError(
+                f"A batch of {self.batch_size} does not divide among {self.world_size} processes; choose a multiple."
+            )
+        if self.images < self.batch_size:
+            raise UserError(f"{self.images} images do not fill a batch of {self.batch_size}; choose a smaller batch.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.images // self.batch_size
+
+    def __call__(self, step: int) -> Draws:
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order = _order(self.images, self.seed, epoch)
+        indices = order[batch * self.batch_size : (batch + 1) * self.batch_size][self.rank :: self.world_size]
+        return Draws(indices, np.full(len(indices), epoch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPlan:
+    """Evaluation: this process's images in the set's order, none left out and none repeated."""
+
+    images: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def steps(self) -> int:
+        return -(-len(range(self.rank, self.images, self.world_size)) // self.batch_size)
+
+    def __call__(self, step: int) -> Draws:
+        mine = np.arange(self.rank, self.images, self.world_size)[step * self.batch_size : (step + 1) * self.batch_size]
+        return Draws(mine, np.zeros_like(mine))
+
+
+@lru_cache(maxsize=2)
+def _order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(images)
+
+
+class ImageLoader:
+    """The batches of a plan, decoded ahead of time by `workers` processes (in this process if there are none).
+
+    Use it as a context manager, or call `close()`: it ends the worker processes.
+
+    Args:
+        files: the images.
+        view: what becomes of each.
+        plan: the images of each step.
+        steps: how many steps the plan has.
+        seed: of the views' random numbers.
+        workers: processes that decode.
+        device: where the batches go.
+        ahead: batches that each worker prepares before they are asked for.
+    """
+
+    def __init__(
+        self,
+        files: FileSet,
+        view: View,
+        plan: Plan,
+        steps: int,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        device: torch.device | str = "cpu",
+        ahead: int = 2,
+    ) -> None:
+        self.steps, self.device = steps, torch.device(device)
+        self._order = _StepOrder(plan, steps)
+        self._loader: DataLoader[Any] = DataLoader(
+            _DecodedBatches(files, view, seed),
+            batch_size=None,  # the sampler's items are whole batches already
+            sampler=self._order,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=ahead if workers else None,
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
+            # Its own, or each start would draw a number from torch's global generator, and a resumed run differ.
+            generator=torch.Generator(),
+        )
+        self._running: Iterator[Any] | None = None
+        self._next_step = 0
+
+    def batch(self, step: int) -> ImageBatch:
+        """The batch of a step. Asked for in order they are ready; any other step starts the row anew from there.
+
+        Raises:
+            UserError: naming the file, if an image is missing or broken.
+        """
+        if not 0 <= step < self.steps:
+            raise IndexError(f"the plan has steps 0 ... {self.steps - 1}, got {step}")
+        if self._running is None or step != self._next_step:
+            self._order.start = step
+            self._running = iter(self._loader)
+        try:
+            decoded = next(self._running)
+        except RuntimeError as error:
+            self.close()
+            if "DataLoader worker" in str(error):
+                raise UserError(
+                    f"A process that decodes images has died ({str(error).splitlines()[0]}); give it more "
+                    "(shared) memory or choose fewer --workers."
+                ) from error
+            raise
+        if isinstance(decoded, str):
+            self.close()
+            raise UserError(decoded)
+        self._next_step = step + 1
+        return _on_device(decoded, self.device)
+
+    def batches(self, start: int = 0) -> Iterator[ImageBatch]:
+        """All batches from a step on."""
+        for step in range(start, self.steps):
+            yield self.batch(step)
+
+    def close(self) -> None:
+        """End the worker processes; a later `batch` starts new ones."""
+        self._running = None
+        # The DataLoader keeps its persistent workers; they end with their iterator.
+        self._loader._iterator = None
+
+    def __enter__(self) -> "ImageLoader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _StepOrder(Sampler[Draws]):
+    """The rest of the plan from `start` on; evaluated in the main process, where the plan may keep its order."""
+
+    def __init__(self, plan: Plan, steps: int) -> None:
+        self.plan, self.steps, self.start = plan, steps, 0
+
+    def __iter__(self) -> Iterator[Draws]:
+        return (self.plan(step) for step in range(self.start, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+
+class _Decoded(NamedTuple):
+    images_BHWC: Tensor
+    mirrored_B: Tensor
+    labels_B: Tensor
+    indices_B: Tensor
+
+
+class _DecodedBatches(Dataset[Any]):
+    """What a worker does: from the draws of a batch to its pixels, or to one sentence about a file."""
+
+    def __init__(self, files: FileSet, view: View, seed: int) -> None:
+        self.files, self.view, self.seed = files, view, seed
+
+    def __getitem__(self, batch: Draws) -> _Decoded | str:
+        images = torch.empty((len(batch.indices), self.view.size, self.view.size, 3), dtype=torch.uint8)
+        mirrored = torch.zeros(len(images), dtype=torch.bool)
+        for row, (index, draw) in enumerate(zip(batch.indices.tolist(), batch.draws.tolist(), strict=True)):
+            path = self.files.path(index)
+            try:
+                data = Path(path).read_bytes()
+                images[row], mirrored[row] = self.view(data, draws_of(self.seed, draw, index))
+            except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
+                # An exception would arrive with the worker's whole traceback as its message.
+                return (
+                    f"The image {path} cannot be read ({reason_of(error)}); `run.py data check` lists all such files."
+                )
+        labels = torch.from_numpy(self.files.labels[batch.indices])
+        return _Decoded(images, mirrored, labels, torch.from_numpy(batch.indices.astype(np.int64)))
+
+
+def _on_device(decoded: _Decoded, device: torch.device) -> ImageBatch:
+    images, mirrored, labels, indices = (part.to(device, non_blocking=True) for part in decoded)
+    images = images.permute(0, 3, 1, 2)
+    return ImageBatch(torch.where(mirrored[:, None, None, None], images.flip(3), images), labels, indices)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The main process may be interrupted while a batch is handed over; the torn connection is no news then.
+    sys.excepthook = _silent_about_connections
+
+
+def _silent_about_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
