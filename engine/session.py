@@ -42,7 +42,10 @@ class Session:
             barrier()
             identity = {"task": self.task_name, "name": folder.path.name, **identity}
             trainer = Trainer(task, self.config.optim, self.config.run, folder, identity, self.device, self.world)
-            result = trainer.fit()
+            try:
+                result = trainer.fit()
+            finally:
+                task.close()
             if self.config.run.profile and self.world.is_main:
                 print(trainer.profile.table(trainer.steps_here))
             return folder, result

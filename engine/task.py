@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +39,9 @@ class Task(ABC):
     groups: Groups
     labels: dict[str, Tensor]  # of each evaluated set: "test", and "val" where there is one
     fingerprint: str  # of the split: equal for runs on the same images
+    averaged: nn.Module | None = None
+    """The moving average of the model, where the run keeps one; the loop puts it here. A task may ask it for
+    predictions (in either mode: its BatchNorm statistics are refreshed before every evaluation), never train it."""
 
     @abstractmethod
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
@@ -56,8 +60,14 @@ class Task(ABC):
         counts = " ".join(str(int(count)) for count in self.train_class_counts)
         return {"training images": f"{int(self.train_class_counts.sum()):,} labelled", "per class": counts}
 
+    def begin(self, folder: Path) -> None:  # noqa: B027
+        """Called by the main process before the first step of a new run: pictures and the like go into its folder."""
+
     def end_epoch(self, epoch: int) -> None:  # noqa: B027  (a hook that most tasks leave empty)
         """Called after the last step of every epoch."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what runs in the background, such as processes that decode images."""
 
     def synchronize(self) -> None:  # noqa: B027
         """Gather state spread over processes into the main one; called on all of them before it saves."""

@@ -25,6 +25,12 @@ class Command:
 
 COMMANDS = {
     "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", trains=True),
+    "longtail": Command(
+        "learn from a long tail, alone or from a teacher",
+        "longtail.config:LongtailConfig",
+        "longtail.command:run",
+        trains=True,
+    ),
 }
 
 

@@ -1,0 +1,165 @@
+"""From a checked, resolved configuration to the task: images, sampler, network, teacher and loss."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..analysis.groups import PRESETS, Groups, split_classes
+from ..datasets.imagenet_catalog import FILE_DATASETS
+from ..datasets.imagenet_load import FileDataset, load_file_dataset
+from ..datasets.load import load_dataset
+from ..engine.device import Autocast
+from ..engine.distributed import World
+from ..errors import UserError
+from ..losses.build import build_label_loss, build_loss
+from ..losses.catalog import LABEL_LOSSES
+from ..losses.label_modules import LabelLoss
+from ..models.build import build_model
+from .config import LongtailConfig
+from .distillation import Distillation, FrozenTeacher, LabelsOnly
+from .heads import replace_head
+from .images import Images, ImagesInFiles, ImagesInMemory
+from .samplers import Share, build_plan
+from .task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
+from .teacher import load_teacher, warn_if_near_chance
+from .two_stage import TRAINS_NOTHING, second_stage
+
+
+def build_task(config: LongtailConfig, device: torch.device, world: World) -> LongtailTask:
+    """The task that the configuration describes, its tensors on the device."""
+    images, timetable = build_images(config, device, world)
+    groups = split_classes(images.class_counts.numpy(), _rule(config.data.dataset))
+    model, trained, notes = build_student(config, images, device)
+    label_loss = hard_label_loss(config, images).to(device)
+    task = LongtailTask(
+        images=images,
+        model=model,
+        method=LabelsOnly(label_loss),
+        timetable=timetable,
+        groups=groups,
+        trained=trained,
+        shift=LogitShift(tau=config.method.post_hoc_tau),
+        notes=notes,
+    )
+    return with_teacher(task, config, device) if config.distills else task
+
+
+def build_images(config: LongtailConfig, device: torch.device, world: World) -> tuple[Images, Timetable]:
+    """The data, and the steps that go over it."""
+    data, seed, size = config.data, config.run.seed, config.optim.batch_size
+    share = Share(batch_size=size, rank=world.rank, world_size=world.size)
+    if data.dataset in FILE_DATASETS:
+        files = _file_dataset(config)
+        plan = build_plan(str(config.method.sampler), files.train.labels, seed, share)
+        timetable = _timetable(config, plan.steps_per_epoch)
+        images = ImagesInFiles(files, plan, timetable.steps, seed, config.run.workers, device)
+        return images, timetable
+    options = {} if data.image_size is None else {"image_size": data.image_size}
+    dataset = load_dataset(
+        data.dataset,
+        data.data_root,
+        seed=seed,
+        val_fraction=data.val_fraction,
+        imbalance=data.imbalance,
+        lt_shape=data.lt_shape,
+        **options,  # type: ignore[arg-type]
+    )
+    plan = build_plan(str(config.method.sampler), dataset.train.labels.numpy(), seed, share)
+    return ImagesInMemory(dataset, plan, seed, world, device), _timetable(config, plan.steps_per_epoch)
+
+
+def _file_dataset(config: LongtailConfig) -> FileDataset:
+    data = config.data
+    if data.data_root is None:
+        raise UserError(
+            f"--dataset {data.dataset} needs your images: make them ready once with `data prepare {data.dataset} "
+            "--root DIR`, then give --data-root DIR."
+        )
+    if data.imbalance is not None or data.val_fraction is not None:
+        raise UserError(
+            f"{data.dataset} has its tail and its validation images; leave out --imbalance, --val-fraction."
+        )
+    return load_file_dataset(data.dataset, data.data_root.expanduser(), image_size=data.image_size or 224)
+
+
+def _timetable(config: LongtailConfig, steps_per_epoch: int) -> Timetable:
+    optim, method = config.optim, config.method
+    steps = optim.steps if optim.steps is not None else (optim.epochs or 0) * steps_per_epoch
+    if method.stage2 in TRAINS_NOTHING:
+        steps = 0
+    # A share of 0.8 of 200 epochs is epoch 160, whatever the rounding of 0.8 * 200.
+    epochs = math.ceil(steps / steps_per_epoch)
+    reweigh_at = None if method.drw is None else math.ceil(method.drw * epochs - 1e-9)
+    return Timetable(steps=steps, steps_per_epoch=steps_per_epoch, batch_size=optim.batch_size, reweigh_at=reweigh_at)
+
+
+def build_student(
+    config: LongtailConfig, images: Images, device: torch.device
+) -> tuple[nn.Module, TrainedPart, dict[str, object]]:
+    """The network to train, what of it, and remarks for result.json."""
+    method, layout = config.method, torch.channels_last if config.run.channels_last else torch.contiguous_format
+    if method.stage2 is not None:
+        assert method.stage1 is not None
+        _, model = load_teacher(None, method.stage1, images.num_classes, images.channels, images.image_size)
+        model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
+        return model, *second_stage(method.stage2, model, images, tau=method.tau)
+    model = build_model(str(method.model), images.num_classes, images.channels, images.image_size)
+    if method.head == "cosine":
+        replace_head(model, "cosine")
+    return model.to(device, memory_format=layout), TrainedPart(), {}  # type: ignore[call-overload]
+
+
+def hard_label_loss(config: LongtailConfig, images: Images) -> LabelLoss:
+    """The loss against the labels."""
+    options = config.label_loss.given()
+    if config.label_loss.name == "ldam" and config.method.head == "cosine":
+        # The cosine classifier has LDAM's scale in it already, so margins come in units of its logits.
+        rows = LABEL_LOSSES["ldam"].options
+        defaults = {name: rows[name].default for name in ("scale", "max_margin")} | options
+        options = {"scale": 1.0, "max_margin": float(defaults["scale"]) * float(defaults["max_margin"])}
+    return build_label_loss(config.label_loss.name, images.class_counts, **options)
+
+
+def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.device) -> LongtailTask:
+    """The same task, learning from a teacher too."""
+    images, options = task.images, config.distillation
+    divergence = build_loss(config.loss.name, images.num_classes, **config.loss.given()).to(device)
+    name, network = _teacher_network(options.teacher, options.teacher_checkpoint, images)
+    layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
+    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    teacher = FrozenTeacher(network, Autocast.pick("auto", device))
+    assert isinstance(task.method, LabelsOnly)
+    method = Distillation(
+        teacher,
+        task.method.label_loss,
+        divergence,
+        label_weight=options.label_weight,
+        kd_weight=1.0 if options.kd_weight is None else options.kd_weight,
+    )
+    return replace(
+        task, method=method, teacher=_described(name, options.teacher_checkpoint, teacher, task.groups, images)
+    )
+
+
+def _teacher_network(name: str | None, checkpoint: Path | None, images: Images) -> tuple[str, nn.Module]:
+    if checkpoint is None:  # a dry run on the embedded digits, before their teacher is trained
+        return str(name), build_model(str(name), images.num_classes, images.channels, images.image_size)
+    return load_teacher(name, checkpoint, images.num_classes, images.channels, images.image_size)
+
+
+def _described(
+    name: str, checkpoint: Path | None, teacher: FrozenTeacher, groups: Groups, images: Images
+) -> Teacher | None:
+    if checkpoint is None:
+        return None
+    logits, accuracy = evaluated(teacher, images, groups)
+    warn_if_near_chance(name, accuracy, images.num_classes)
+    return Teacher(name=name, checkpoint=str(checkpoint), accuracy=accuracy, test_logits=logits)
+
+
+def _rule(dataset: str) -> str:
+    """How the data set's literature tells many-, medium- and few-shot classes apart."""
+    return dataset if dataset in PRESETS else "auto"

@@ -1,0 +1,63 @@
+"""The runs that a run needs beside it: a teacher for the embedded digits, and the student without its teacher.
+
+Each is an ordinary run with a folder of its own, beside the run that asked for it, named after its configuration: the
+same call finds it there the next time, and goes on with it where it was cut off.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..engine.config import recorded
+from ..engine.options import EXECUTION_ONLY
+from ..engine.records import RunFolder
+from ..engine.session import Session
+from .build import build_task
+from .config import DistillationOptions, LongtailConfig, MethodOptions, TeacherLossOptions
+from .identity import identity_of
+from .label_options import LabelLossOptions
+from .resolve import resolved
+
+# A companion serves all seeds' names alike; where it is computed does not change what it is.
+_NOT_IN_NAME = EXECUTION_ONLY | {"seed", "device", "threads", "eval_every", "data_root"}
+
+
+def teacher_config(config: LongtailConfig) -> LongtailConfig:
+    """The plain run that trains the teacher: cross-entropy, every image once an epoch."""
+    return resolved(
+        replace(
+            config,
+            method=MethodOptions(model=config.distillation.teacher),
+            label_loss=LabelLossOptions(),
+            distillation=DistillationOptions(),
+            loss=TeacherLossOptions(),
+        )
+    )
+
+
+def baseline_config(config: LongtailConfig) -> LongtailConfig:
+    """The same student, learning from the labels alone."""
+    return resolved(replace(config, distillation=DistillationOptions(), loss=TeacherLossOptions()))
+
+
+def trained(config: LongtailConfig, role: str) -> tuple[RunFolder, dict[str, Any]]:
+    """Train the companion, go on with it, or take the one that is there; says which."""
+    folder = _place(config, role)
+    done = folder.is_finished
+    begun = (folder.path / "config.yaml").is_file()
+    call = replace(config.call, out=folder.path, resume=folder.path if begun else None)
+    session = Session(replace(config, call=call), "longtail", folder.path.name)
+    if session.world.is_main:
+        verb = "taking" if done else "going on with" if begun else "training"
+        print(f"{role}: {verb} {config.method.model}, kept in {folder.path}", flush=True)
+    return session.run(build_task, identity_of(config))
+
+
+def _place(config: LongtailConfig, role: str) -> RunFolder:
+    out, data = config.call.out, config.data
+    beside = Path("runs") / "longtail" if out is None else out.parent
+    values = {name: value for name, value in recorded(config).items() if name not in _NOT_IN_NAME}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return RunFolder(beside / f"{role}-{data.dataset}-{config.method.model}-{digest}-seed{config.run.seed}")

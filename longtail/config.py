@@ -1,0 +1,145 @@
+"""The options of `run.py longtail`. Free of torch, since `--help` imports it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
+from ..errors import unknown_name
+from ..losses.catalog import LOSSES
+from ..losses.options import LossOptions
+from ..models.catalog import check_model_name
+from .data_options import DataOptions
+from .label_options import LabelLossOptions
+
+NO_LOSS = "none"
+Sampler = Literal["instance", "square-root", "class-balanced"]
+Stage2 = Literal["crt", "lws", "tau-norm", "ncm"]
+Head = Literal["linear", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """The student and how it learns from the labels."""
+
+    model: Annotated[str | None, tyro.conf.arg(aliases=["--student"])] = None
+    """Network to train, such as resnet32; by default the one the data set is usually trained with."""
+    head: Head | None = None
+    """Classifier: a plain linear layer, or one that compares directions (the default of ldam)."""
+    sampler: Sampler | None = None
+    """How often a class is drawn: with its number of images, with the square root of it, or all alike."""
+    drw: float | None = None
+    """Deferred re-weighting: the share of the training after which classes weigh by their effective number."""
+    post_hoc_tau: float = 0.0
+    """Post-hoc logit adjustment: tau log prior is taken off the logits of every evaluation."""
+    stage2: Stage2 | None = None
+    """Second stage on the network of --stage1: a new classifier (crt), one scale a class (lws), or no training."""
+    stage1: Annotated[Path | None, tyro.conf.arg(aliases=["--from"])] = None
+    """Finished run folder whose network the second stage starts from, with the same data and seed."""
+    tau: float | None = None
+    """tau-norm: the power of the norms; by default the one that is best on the validation images."""
+
+    def problems(self) -> list[str]:
+        found = at_least(self, 0, "post_hoc_tau", *(["tau"] if self.tau is not None else []))
+        if self.drw is not None and not 0 < self.drw < 1:
+            found.append(f"drw must lie between 0 and 1, got {self.drw}; 0.8 is epoch 160 of 200.")
+        if (self.stage2 is None) != (self.stage1 is None):
+            found.append("--stage2 METHOD and --stage1 RUN go together: give both or none.")
+        if self.stage2 is not None and self.head is not None:
+            found.append(f"--stage2 {self.stage2} makes its own classifier; leave out --head.")
+        if self.tau is not None and self.stage2 != "tau-norm":
+            found.append("--tau is an option of --stage2 tau-norm (of --label-loss: --label-loss.tau).")
+        return found + model_problems(self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationOptions:
+    """Distillation: a teacher, frozen, that the loss compares the student with."""
+
+    teacher: str | None = None
+    """The teacher's network; a run folder knows its own."""
+    teacher_checkpoint: Path | None = None
+    """Run folder, .safetensors, or a PyTorch state dict; on the embedded digits a teacher is trained without one."""
+    label_weight: float = 1.0
+    """Weight of the loss against the labels."""
+    kd_weight: float | None = None
+    """Weight of the loss against the teacher; by default 1, or as published for the pair of networks."""
+    baseline: bool = False
+    """Train the student without its teacher too, in a run of its own, and show both."""
+
+    def problems(self) -> list[str]:
+        given = ["label_weight"] + ([] if self.kd_weight is None else ["kd_weight"])
+        return at_least(self, 0, *given) + model_problems(self.teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherLossOptions(LossOptions):
+    """The loss between student and teacher, and its own options; losses/README.md says which loss has which."""
+
+    name: Annotated[
+        str, tyro.conf.arg(name="loss", prefix_name=False, metavar="{" + ",".join((NO_LOSS, *LOSSES)) + "}")
+    ] = NO_LOSS
+    """Which loss of the shared module; none trains without a teacher."""
+
+    def problems(self) -> list[str]:
+        if self.name == NO_LOSS:
+            return [f"--loss none has no option {name!r}; name a loss." for name in self.given()]
+        if self.name not in LOSSES:
+            return [str(unknown_name("loss", self.name, (NO_LOSS, *LOSSES)))]
+        return super().problems()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochOptions(OptimOptions):
+    """Optimisation."""
+
+    epochs: int | None = None
+    """Passes over the training images: 60 by default, 10 for a second stage. The learning rate moves once in each."""
+
+    def problems(self) -> list[str]:
+        given = ["epochs"] if self.epochs is not None else []
+        return super().problems() + above(self, 0, *given)
+
+
+# The defaults are the recipe of the embedded data set: 437 images of 8 x 8 pixels, seconds on two cores.
+DIGITS = EpochOptions(batch_size=32, lr=0.1, schedule="cosine", warmup=5, ema_decay=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongtailConfig:
+    """Learn from a long tail: hard-label losses, samplers and second stages, alone or with a teacher."""
+
+    data: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    method: tyro.conf.OmitArgPrefixes[MethodOptions] = field(default_factory=MethodOptions)
+    label_loss: LabelLossOptions = field(default_factory=LabelLossOptions)
+    distillation: tyro.conf.OmitArgPrefixes[DistillationOptions] = field(default_factory=DistillationOptions)
+    loss: TeacherLossOptions = field(default_factory=TeacherLossOptions)
+    optim: tyro.conf.OmitArgPrefixes[EpochOptions] = DIGITS
+    run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
+    call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)
+
+    @property
+    def distills(self) -> bool:
+        """Whether a teacher takes part."""
+        return self.loss.name != NO_LOSS
+
+    def problems(self) -> list[str]:
+        teacher, found = self.distillation, []
+        if not self.distills and (teacher.teacher or teacher.teacher_checkpoint or teacher.baseline):
+            found.append("--teacher, --teacher-checkpoint and --baseline need a loss that compares with it: --loss kl.")
+        if self.method.stage2 is not None and self.distills:
+            found.append(f"--stage2 {self.method.stage2} learns without a teacher; leave out --loss {self.loss.name}.")
+        return found
+
+
+def model_problems(name: str | None) -> list[str]:
+    """What is wrong with a network's name, as a list for `problems`."""
+    if name is None:
+        return []
+    try:
+        check_model_name(name)
+    except ValueError as error:
+        return [str(error)]
+    return []

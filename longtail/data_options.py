@@ -1,0 +1,42 @@
+"""Which images a long-tailed run learns from. Free of torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..datasets.catalog import CATALOG
+from ..datasets.imagenet_catalog import FILE_DATASETS
+from ..errors import unknown_name
+
+DATASETS = (*CATALOG, *FILE_DATASETS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Data: which images, and how long their tail is."""
+
+    dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}")] = "digits-lt"
+    """Data set."""
+    data_root: Path | None = None
+    """Where the data set lies or is to be downloaded; a folder or an .npz file of your own."""
+    imbalance: float | None = None
+    """Cut the training images to a long tail: the largest class over the smallest."""
+    lt_shape: Literal["exponential", "step"] = "exponential"
+    """Shape of the tail."""
+    val_fraction: float | None = None
+    """Share of each training class held out for choosing a checkpoint; the data set's own habit by default."""
+
+    image_size: int | None = None
+    """Side of the images, for data sets read from files: 224 of a 256-pixel image by default."""
+
+    def problems(self) -> list[str]:
+        found = [] if self.dataset in DATASETS else [str(unknown_name("dataset", self.dataset, DATASETS))]
+        if self.imbalance is not None and not self.imbalance >= 1:
+            found.append(f"imbalance must be at least 1 (largest class over smallest), got {self.imbalance}.")
+        if self.val_fraction is not None and not 0 <= self.val_fraction < 1:
+            found.append(f"val_fraction must lie in [0, 1), got {self.val_fraction}.")
+        if self.image_size is not None and self.image_size < 8:
+            found.append(f"image_size must be at least 8, got {self.image_size}.")
+        return found

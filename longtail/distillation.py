@@ -1,0 +1,91 @@
+"""One step of learning from labels and, where there is one, from a teacher.
+
+    loss = label_weight * hard(s, y) + kd_weight * divergence(s, t, y)
+
+s and t are the logits of the student and of the frozen teacher on the same view. Nothing here knows of long tails: what
+is special to them sits in the hard-label loss, in the sampler and in the divergence.
+
+Shape suffixes: B images of a step, C classes.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.profile import Profile
+from ..losses.label_modules import LabelLoss
+from ..losses.modules import TeacherLoss
+
+
+class FrozenTeacher:
+    """A trained network as a source of logits: evaluation mode, no gradient, low precision where that is faster.
+
+    Not a module, so that its weights are neither trained, nor averaged, nor written into checkpoints.
+    """
+
+    def __init__(self, model: nn.Module, precision: Callable[[], AbstractContextManager[object]]) -> None:
+        self.model, self.precision = model.eval().requires_grad_(False), precision
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with torch.inference_mode(), self.precision():
+            logits_BC = self.model(images)
+        # A tensor made under inference mode may not meet a gradient; its copy may.
+        return logits_BC.float().clone()
+
+
+class LabelsOnly(nn.Module):
+    """The student without a teacher: the hard-label loss alone."""
+
+    def __init__(self, label_loss: LabelLoss) -> None:
+        super().__init__()
+        self.label_loss = label_loss
+
+    def forward(self, model: nn.Module, images: Tensor, labels: Tensor, profile: Profile) -> dict[str, Tensor]:
+        with profile("student"):
+            student_BC = model(images)
+        with profile("loss"):
+            return {"supervised": self.label_loss(student_BC.float(), labels)}
+
+    def end_epoch(self) -> None:
+        """Nothing is collected over an epoch."""
+
+    def synchronize(self) -> None:
+        """Nothing is spread over processes."""
+
+
+class Distillation(nn.Module):
+    """The student with a teacher (Hinton et al. 2015, arXiv 1503.02531, and the losses that follow it)."""
+
+    def __init__(
+        self,
+        teacher: FrozenTeacher,
+        label_loss: LabelLoss,
+        divergence: TeacherLoss,
+        *,
+        label_weight: float = 1.0,
+        kd_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.teacher, self.label_loss, self.loss = teacher, label_loss, divergence
+        self.label_weight, self.kd_weight = label_weight, kd_weight
+
+    def forward(self, model: nn.Module, images: Tensor, labels: Tensor, profile: Profile) -> dict[str, Tensor]:
+        with profile("teacher"):
+            teacher_BC = self.teacher(images)
+        with profile("student"):
+            student_BC = model(images).float()
+        with profile("loss"):
+            hard = self.label_loss(student_BC, labels)
+            divergence = self.loss(student_BC, teacher_BC, labels)
+            # Collected now, used from the next epoch on: the class means of IKL and GKL.
+            self.loss.observe(teacher_BC, labels)
+        return {"supervised": self.label_weight * hard, "distillation": self.kd_weight * divergence}
+
+    def end_epoch(self) -> None:
+        """Put the class means of the epoch into use."""
+        self.loss.roll()
+
+    def synchronize(self) -> None:
+        self.loss.synchronize()

@@ -1,0 +1,51 @@
+"""Classifiers besides the plain linear layer. Each is an `nn.Linear`, so that `models.head.head_of` finds it.
+
+Shape suffixes: B images, C classes, D features.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.head import head_of
+
+
+class CosineLinear(nn.Linear):
+    """Scaled cosines between features and class weights: a class's frequency cannot show in the norm of its weights.
+
+    The classifier that LDAM was published with (Cao et al. 2019, arXiv 1906.07413); with class means as weights, the
+    nearest-class-mean classifier.
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float = 30.0) -> None:
+        super().__init__(in_features, out_features, bias=False)
+        self.scale = scale
+        with torch.no_grad():  # spread evenly over the directions
+            self.weight.copy_(F.normalize(torch.empty_like(self.weight).uniform_(-1, 1), dim=1))
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer with one factor for each class's logit: LWS (Kang et al. 2020, arXiv 1910.09217, section 4.2)."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.scale = nn.Parameter(torch.ones(out_features))
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        return self.scale * super().forward(features_BD)
+
+
+HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear, "scaled": ScaledLinear}
+
+
+def replace_head(model: nn.Module, kind: str) -> nn.Linear:
+    """Put a fresh classifier of that kind in the place of the model's, and return it."""
+    old = head_of(model)
+    name = next(name for name, module in model.named_modules() if module is old)
+    parent, _, leaf = name.rpartition(".")
+    new = HEADS[kind](old.in_features, old.out_features).to(old.weight.device, old.weight.dtype)
+    setattr(model.get_submodule(parent), leaf, new)
+    return new

@@ -1,0 +1,151 @@
+"""The images of a long-tailed run, the same to its task whether they lie in memory or in files.
+
+Training batches come augmented by the plain transforms of the literature: mirroring and a shifted crop for small
+images, a random resized crop and mirroring for files. Evaluation sees every image of a split once, in order.
+
+Shape suffixes: B images of a step, N of a whole split.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets.base import Dataset, ImageSet
+from ..datasets.imagenet_load import FileDataset
+from ..datasets.imagenet_loader import EvalPlan, ImageLoader, Plan
+from ..datasets.weak_augment import Normalize, WeakAugment
+from ..engine.distributed import World
+from ..engine.profile import Profile
+from ..engine.seeding import generator
+
+EVALUATED_AT_ONCE = 512
+
+
+class Batch(NamedTuple):
+    """Normalised images and their classes."""
+
+    images: Tensor  # float [B, channels, H, W]
+    labels: Tensor  # int64 [B]
+
+
+class Images(ABC):
+    """Training batches by step, and the splits `train`, `val` and `test` without augmentation."""
+
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    labels: dict[str, Tensor]  # int64 [N] of each split
+    fingerprint: str
+
+    @abstractmethod
+    def batch(self, step: int, profile: Profile) -> Batch:
+        """This process's part of a step's training images."""
+
+    @abstractmethod
+    def split(self, name: str) -> Iterator[Tensor]:
+        """All images of a split in order, normalised, in chunks."""
+
+    def close(self) -> None:  # noqa: B027  (only readers of files have anything to close)
+        """End what runs in the background."""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """int64 [C]: training images of each class."""
+        return torch.bincount(self.labels["train"], minlength=self.num_classes).cpu()
+
+
+class ImagesInMemory(Images):
+    """A small data set, whole on the device."""
+
+    def __init__(self, dataset: Dataset, plan: Plan, seed: int, world: World, device: torch.device) -> None:
+        self.fingerprint = _fingerprint(
+            part for split in (dataset.train, dataset.val, dataset.test) if split for part in _bytes_of(split)
+        )
+        dataset = dataset.to(device)
+        self.class_names, self.channels, self.image_size = dataset.class_names, dataset.channels, dataset.image_size
+        self.plan, self.seed, self.world = plan, seed, world
+        self._sets = {"train": dataset.train, "test": dataset.test}
+        if dataset.val is not None and len(dataset.val):
+            self._sets["val"] = dataset.val
+        self.labels = {name: images.labels for name, images in self._sets.items()}
+        self._augment = WeakAugment(padding=dataset.crop_padding, flip=dataset.flip)
+        self._normalize = Normalize(dataset.mean, dataset.std)
+
+    def batch(self, step: int, profile: Profile) -> Batch:
+        train = self._sets["train"]
+        with profile("data"):
+            chosen = torch.from_numpy(self.plan(step).indices).to(train.labels.device)
+            images, labels = train.images[chosen], train.labels[chosen]
+        with profile("augmentation"):
+            draw = generator(self.seed, "views", step, self.world.rank)
+            return Batch(self._normalize(self._augment(images, draw)), labels)
+
+    def split(self, name: str) -> Iterator[Tensor]:
+        for images in self._sets[name].images.split(EVALUATED_AT_ONCE):
+            yield self._normalize(images)
+
+
+class ImagesInFiles(Images):
+    """A data set too large for memory, decoded by processes of their own while the model computes."""
+
+    def __init__(
+        self, dataset: FileDataset, plan: Plan, steps: int, seed: int, workers: int, device: torch.device
+    ) -> None:
+        self.class_names, self.channels, self.image_size = dataset.class_names, dataset.channels, dataset.image_size
+        self._files = {"train": dataset.train, "test": dataset.test}
+        if dataset.val is not None:
+            self._files["val"] = dataset.val
+        self.labels = {name: torch.from_numpy(files.labels).to(device) for name, files in self._files.items()}
+        self.fingerprint = _fingerprint(
+            part for files in self._files.values() for part in (files.paths.tobytes(), files.labels.tobytes())
+        )
+        self._view, self._workers, self._device = dataset.eval_view, workers, device
+        self._normalize = Normalize(dataset.mean, dataset.std, memory_format=torch.channels_last)
+        self._training = ImageLoader(
+            dataset.train, dataset.train_view, plan, steps, seed=seed, workers=workers, device=device
+        )
+
+    def batch(self, step: int, profile: Profile) -> Batch:
+        with profile("data"):
+            decoded = self._training.batch(step)
+        with profile("augmentation"):
+            return Batch(self._normalize(decoded.images), decoded.labels)
+
+    def split(self, name: str) -> Iterator[Tensor]:
+        files = self._files[name]
+        plan = EvalPlan(images=len(files), batch_size=EVALUATED_AT_ONCE // 2)
+        with ImageLoader(files, self._view, plan, plan.steps, workers=self._workers, device=self._device) as evaluation:
+            for decoded in evaluation.batches():
+                yield self._normalize(decoded.images)
+
+    def close(self) -> None:
+        self._training.close()
+
+
+@torch.inference_mode()
+def over_split(function: Callable[[Tensor], Tensor] | nn.Module, images: Images, split: str) -> Tensor:
+    """What a model in evaluation mode (or another function of images) gives for a whole split, in float32 [N, ...]."""
+    if isinstance(function, nn.Module):
+        function.eval()
+    return torch.cat([function(part).float() for part in images.split(split)])
+
+
+def _bytes_of(images: ImageSet) -> tuple[memoryview, memoryview]:
+    return memoryview(images.images.numpy()), memoryview(images.labels.numpy())
+
+
+def _fingerprint(parts: Iterator[bytes | memoryview]) -> str:
+    """16 hexadecimal digits that name the images and their split: equal for runs on the same ones."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(memoryview(part).nbytes.to_bytes(8, "little"))  # so that moving an image between splits shows
+        digest.update(part)
+    return digest.hexdigest()[:16]

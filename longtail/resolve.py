@@ -1,0 +1,96 @@
+"""Filling in what depends on other options: by data set, pair of networks, first stage. Free of torch.
+
+The resolved configuration is what a run records, so that a run never depends on a later default.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..engine.config import read_recipe
+from ..errors import UserError
+from .config import LongtailConfig, TeacherLossOptions
+from .data_options import DataOptions
+from .presets import STUDENT, STUDENTS, TRAINED_TEACHERS, published
+
+EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
+_TRAINED_STAGES = ("crt", "lws")
+
+
+def resolved(config: LongtailConfig) -> LongtailConfig:
+    """The configuration with every default filled in that depends on another option."""
+    if config.method.stage2 is not None:
+        config = _with_first_stage(config)
+    data, method, optim = config.data, config.method, config.optim
+    method = replace(
+        method,
+        model=method.model or STUDENTS.get(data.dataset, STUDENT),
+        head=None if method.stage2 else method.head or ("cosine" if config.label_loss.name == "ldam" else "linear"),
+        sampler=method.sampler or ("class-balanced" if method.stage2 in _TRAINED_STAGES else "instance"),
+    )
+    if optim.steps is None and optim.epochs is None:
+        optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS)
+    config = replace(config, method=method, optim=optim)
+    return _with_teacher(config) if config.distills else config
+
+
+def _with_teacher(config: LongtailConfig) -> LongtailConfig:
+    given, dataset = config.distillation, config.data.dataset
+    checkpoint = given.teacher_checkpoint
+    teacher = given.teacher
+    if checkpoint is None:
+        if dataset not in TRAINED_TEACHERS:
+            raise UserError(
+                f"--loss {config.loss.name} compares with a teacher: give --teacher-checkpoint (and --teacher, unless "
+                f"it is a run folder); one is trained by `longtail --dataset {dataset} --model NETWORK --loss none`."
+            )
+        teacher = teacher or TRAINED_TEACHERS[dataset]
+    else:
+        checkpoint = checkpoint.expanduser().absolute()  # a resumed run may start elsewhere
+    table = published(dataset, teacher, str(config.method.model), config.loss.name)
+    kd_weight = table.pop("kd_weight", 1.0)
+    return replace(
+        config,
+        distillation=replace(
+            given,
+            teacher=teacher,
+            teacher_checkpoint=checkpoint,
+            kd_weight=kd_weight if given.kd_weight is None else given.kd_weight,
+        ),
+        loss=TeacherLossOptions(**{"name": config.loss.name, **table, **config.loss.given()}),
+    )
+
+
+def _with_first_stage(config: LongtailConfig) -> LongtailConfig:
+    """A second stage sees the images that the first was trained on, and starts from its network."""
+    stage1 = config.method.stage1
+    assert stage1 is not None
+    stage1 = stage1.expanduser().absolute()
+    earlier = first_stage_config(stage1)
+    data, own = earlier.data, replace(config.data, data_root=None)
+    root = config.data.data_root or data.data_root
+    if own not in (DataOptions(), replace(data, data_root=None)):
+        raise UserError(
+            f"A second stage uses the images of its first, {data.dataset}; leave out the options of the data."
+        )
+    if config.method.model not in (None, earlier.method.model):
+        raise UserError(f"{stage1} holds a {earlier.method.model}; leave out --model {config.method.model}.")
+    return replace(
+        config,
+        data=replace(data, data_root=root),
+        method=replace(config.method, model=earlier.method.model, stage1=stage1),
+        run=replace(config.run, seed=earlier.run.seed),
+    )
+
+
+def first_stage_config(stage1: Path) -> LongtailConfig:
+    """The configuration of a finished first stage."""
+    if not (stage1 / "config.yaml").is_file() or not (stage1 / "weights.safetensors").is_file():
+        raise UserError(
+            f"{stage1} is not a finished run of `longtail`; train one, or finish it with --resume {stage1}."
+        )
+    earlier = read_recipe(LongtailConfig(), stage1 / "config.yaml", "longtail")
+    if earlier.method.stage2 is not None:
+        raise UserError(
+            f"{stage1} is a second stage ({earlier.method.stage2}); start from the run that it started from."
+        )
+    return earlier

@@ -1,0 +1,126 @@
+"""Long-tailed learning as a task of the training loop: images, network, step, and what happens between epochs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..analysis.groups import Groups
+from ..engine.evaluation import Accuracy, accuracy_of
+from ..engine.profile import Profile
+from ..engine.task import StepResult, Task
+from .distillation import Distillation, LabelsOnly
+from .images import Images, over_split
+
+EFFECTIVE_BETA = 0.9999  # of deferred re-weighting, as LDAM-DRW has it (arXiv 1906.07413)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """What the records say of a teacher."""
+
+    name: str
+    checkpoint: str
+    accuracy: Accuracy
+    test_logits: Tensor
+
+    def facts(self) -> dict[str, Any]:
+        return {"teacher": {"name": self.name, "checkpoint": self.checkpoint, "accuracy": self.accuracy}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timetable:
+    """How long the run is, and when it changes."""
+
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+    reweigh_at: int | None = None
+    """First epoch whose classes weigh by their effective number (DRW)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedPart:
+    """What of the network a second stage trains; the rest stays as it is, BatchNorm's statistics included."""
+
+    modules: tuple[nn.Module, ...] = ()
+    everything: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitShift:
+    """What is taken off the logits of every evaluation: post-hoc logit adjustment (arXiv 2007.07314)."""
+
+    tau: float = 0.0
+
+    def __call__(self, logits: Tensor, class_counts: Tensor) -> Tensor:
+        counts = class_counts.to(logits).clamp_min(1)
+        return logits - self.tau * (counts / counts.sum()).log()
+
+
+@dataclass(kw_only=True)
+class LongtailTask(Task):
+    """Learn from a long tail, with or without a teacher."""
+
+    images: Images
+    model: nn.Module
+    method: Distillation | LabelsOnly
+    timetable: Timetable
+    groups: Groups
+    trained: TrainedPart = field(default_factory=TrainedPart)
+    shift: LogitShift = field(default_factory=LogitShift)
+    teacher: Teacher | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.steps, self.steps_per_epoch = self.timetable.steps, self.timetable.steps_per_epoch
+        self.images_per_step, self.fingerprint = self.timetable.batch_size, self.images.fingerprint
+        self.class_names, self.train_class_counts = self.images.class_names, self.images.class_counts
+        self.labels = {name: self.images.labels[name] for name in ("val", "test") if name in self.images.labels}
+        self.state = self.method
+
+    def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
+        if not self.trained.everything:
+            self._freeze_the_rest(model)
+        batch = self.images.batch(step, profile)
+        losses = self.method(model, batch.images, batch.labels, profile)
+        scalars = {f"train/loss_{name}": loss.detach() for name, loss in losses.items()}
+        return StepResult(torch.stack(list(losses.values())).sum(), scalars)
+
+    def _freeze_the_rest(self, model: nn.Module) -> None:
+        model.eval()
+        for module in self.trained.modules:
+            module.train()
+
+    def end_epoch(self, epoch: int) -> None:
+        self.method.end_epoch()
+        if epoch + 1 == self.timetable.reweigh_at:
+            self.method.label_loss.reweigh(EFFECTIVE_BETA)
+
+    def logits(self, model: nn.Module, split: str) -> Tensor:
+        return self.shift(over_split(model, self.images, split), self.train_class_counts)
+
+    def synchronize(self) -> None:
+        self.method.synchronize()
+
+    def close(self) -> None:
+        self.images.close()
+
+    def predictions(self) -> dict[str, Tensor]:
+        return {} if self.teacher is None else {"teacher_logits": self.teacher.test_logits}
+
+    def facts(self) -> dict[str, Any]:
+        return self.notes | ({} if self.teacher is None else self.teacher.facts())
+
+    def describe(self) -> dict[str, str]:
+        sizes = {f"{name} images": f"{len(labels):,}" for name, labels in self.labels.items()}
+        epochs = {"epochs": f"{self.steps / self.steps_per_epoch:g} of {self.steps_per_epoch} steps"}
+        return {**super().describe(), **sizes, **epochs}
+
+
+def evaluated(model: Callable[[Tensor], Tensor], images: Images, groups: Groups) -> tuple[Tensor, Accuracy]:
+    """A network's test logits and accuracy."""
+    logits = over_split(model, images, "test")
+    return logits, accuracy_of(logits, images.labels["test"], groups)

@@ -1,0 +1,168 @@
+"""Teachers from checkpoints: a run folder, a .safetensors file, or a PyTorch state dict (such as torchvision's).
+
+Nothing is unpickled but tensors. A checkpoint that does not fit its network is refused with the layers that are missing
+or too many, and with what has most likely happened.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..engine.evaluation import Accuracy, show
+from ..errors import UserError
+from ..models.build import build_model
+from .heads import replace_head
+from .two_stage import HEAD_OF_STAGE
+
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+_CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
+_SHOWN = 3
+
+
+def model_of_run(folder: Path) -> tuple[str, str]:
+    """(network, kind of classifier) of a run, from its recorded configuration."""
+    path = folder / "config.yaml"
+    if not path.is_file() or not (folder / "weights.safetensors").is_file():
+        raise UserError(
+            f"{folder} is not a finished run: it needs config.yaml and weights.safetensors; finish it with --resume, "
+            "or give the file of a checkpoint."
+        )
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if values.get("stage2"):
+        return values["model"], HEAD_OF_STAGE[values["stage2"]]
+    return values["model"], values.get("head") or "linear"
+
+
+def load_teacher(
+    name: str | None, checkpoint: Path, num_classes: int, channels: int, image_size: int
+) -> tuple[str, nn.Module]:
+    """The teacher's name and its network with the checkpoint's weights.
+
+    Args:
+        name: the network; None where `checkpoint` is a run folder, which knows it.
+    """
+    head = "linear"
+    if checkpoint.is_dir():
+        recorded, head = model_of_run(checkpoint)
+        if name is not None and name != recorded:
+            raise UserError(f"{checkpoint} holds a {recorded}, not a {name}; leave out --teacher.")
+        name, checkpoint = recorded, checkpoint / "weights.safetensors"
+    if name is None:
+        raise UserError(
+            f"{checkpoint} does not say which network it is of; give --teacher, such as --teacher resnet50."
+        )
+    state = read_state(checkpoint)
+    model = build_model(name, num_classes, channels, image_size)
+    if head != "linear":
+        replace_head(model, head)
+    check_fits(model, state, name, checkpoint)
+    model.load_state_dict(state, strict=False)  # old checkpoints lack BatchNorm's counters, which nothing reads
+    return name, model
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under their plain names."""
+    if not path.is_file():
+        raise UserError(f"There is no teacher checkpoint {path}; give a run folder or a file.")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(
+            f"{path} cannot be read as a checkpoint of tensors alone ({reason}); where it is known to be good, save it "
+            "again as torch.save(model.state_dict(), path)."
+        ) from None
+    for container in _CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    tensors = {_WRAPPERS.sub("", str(key)): value for key, value in _items(content) if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no state dict: expected tensors by layer, or a dict with 'state_dict'.")
+    return tensors
+
+
+def check_fits(model: nn.Module, state: Mapping[str, Tensor], name: str, path: Path) -> None:
+    """Refuse weights that are not this network's, naming the layers and the likely cause."""
+    own = model.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if not (missing or unexpected or reshaped):
+        return
+    parts = [
+        f"{len(keys)} layers {what} ({_listed(keys)})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if keys
+    ]
+    cause = _likely_cause(own, state, missing, unexpected, reshaped, name)
+    raise UserError(f"{path} does not fit {name}: {', '.join(parts)}. {cause}")
+
+
+def _likely_cause(
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    reshaped: list[str],
+    name: str,
+) -> str:
+    head = [key for key in reshaped if own[key].shape[1:] == state[key].shape[1:]]
+    if head and head == reshaped and not missing and not unexpected:
+        there, here = state[head[0]].shape[0], own[head[0]].shape[0]
+        return f"It was trained for {there} classes, and this data set has {here}: take a teacher of the same classes."
+    prefix = _common_prefix(missing, unexpected)
+    if prefix:
+        return f"All its names begin with {prefix!r}: save the state dict of the network itself, without its wrapper."
+    if missing and unexpected:
+        return f"It is of another kind of network: name it by --teacher instead of {name}."
+    if unexpected:
+        return f"It is of a deeper network, or one with more parts: name it by --teacher instead of {name}."
+    if missing:
+        return f"It is of a shallower network, or only a part was saved: name it by --teacher instead of {name}."
+    return f"It is of a narrower or wider network, or for other images: name it by --teacher instead of {name}."
+
+
+def _common_prefix(missing: list[str], unexpected: list[str]) -> str | None:
+    """What stands before the right names, where that is all that is wrong."""
+    if not missing or not unexpected:
+        return None
+    hits = [key for key in unexpected if key.endswith(f".{missing[0]}")]
+    if not hits:
+        return None
+    prefix = hits[0].removesuffix(missing[0])
+    return prefix if set(missing) <= {key.removeprefix(prefix) for key in unexpected} else None
+
+
+def warn_if_near_chance(name: str, accuracy: Accuracy, num_classes: int) -> None:
+    """Say loudly that a teacher knows next to nothing; its wrong order of classes is the usual reason."""
+    chance = 1 / num_classes
+    if (accuracy["all"] or 0.0) < chance + 0.05 * (1 - chance):
+        print(
+            f"\nWARNING: the teacher {name} is right on {show(accuracy)} of the test images, and guessing is right on "
+            f"{100 * chance:.1f} %. Its checkpoint is untrained, for other classes, in another order of classes, or "
+            "for images normalised otherwise. Distilling from it makes the student worse.\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _items(content: Any) -> Iterable[tuple[object, object]]:
+    return content.items() if isinstance(content, Mapping) else ()
+
+
+def _listed(keys: list[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(keys[:_SHOWN]) + more

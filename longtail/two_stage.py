@@ -1,0 +1,107 @@
+"""The second stages of decoupled training (Kang et al. 2020, arXiv 1910.09217): a trained network, another classifier.
+
+| name | classifier | trained |
+|---|---|---|
+| crt | drawn anew | all of it, under class-balanced sampling |
+| lws | the old one, times a factor a class | the factors, under class-balanced sampling |
+| tau-norm | the old weights over their norm to the power tau, no bias | nothing; tau chosen on the validation images |
+| ncm | cosine with the mean feature of each class | nothing |
+
+Shape suffixes: B images, N all images of a split, C classes, D features.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..models.head import forward_with_features, head_of
+from .heads import CosineLinear, ScaledLinear, replace_head
+from .images import Images, over_split
+from .task import TrainedPart
+
+HEAD_OF_STAGE = {"crt": "linear", "lws": "scaled", "tau-norm": "linear", "ncm": "cosine"}
+TRAINS_NOTHING = ("tau-norm", "ncm")
+TAUS = tuple(step / 20 for step in range(41))  # 0 ... 2: the paper searches 0 ... 1, small sets ask for more
+
+
+def second_stage(
+    name: str, model: nn.Module, images: Images, *, tau: float | None
+) -> tuple[TrainedPart, dict[str, Any]]:
+    """Give a trained model the stage's classifier; returns what is to be trained, and remarks for result.json."""
+    model.requires_grad_(False)
+    notes: dict[str, Any] = {}
+    head: nn.Linear
+    if name == "crt":
+        head = replace_head(model, "linear").requires_grad_(True)
+    elif name == "lws":
+        head = scaled_head(model)
+    elif name == "tau-norm":
+        notes["tau"] = best_tau(model, images) if tau is None else tau
+        head = normalize_head(model, notes["tau"])
+    else:
+        head = class_mean_head(model, images)
+    head.weight.requires_grad_(name != "lws")
+    return TrainedPart(modules=(head,), everything=False), notes
+
+
+def scaled_head(model: nn.Module) -> ScaledLinear:
+    """The model's own classifier with a factor a class, which alone learns."""
+    old = head_of(model)
+    head = replace_head(model, "scaled")
+    assert isinstance(head, ScaledLinear)
+    with torch.no_grad():
+        head.weight.copy_(old.weight)
+        head.bias.copy_(torch.zeros_like(head.bias) if old.bias is None else old.bias)
+    head.requires_grad_(False)
+    head.scale.requires_grad_(True)
+    return head
+
+
+@torch.no_grad()
+def normalize_head(model: nn.Module, tau: float) -> nn.Linear:
+    """w_c over |w_c|^tau, without bias (equation 10): frequent classes have longer weights, and lose them."""
+    head = head_of(model)
+    head.weight.div_(head.weight.norm(dim=1, keepdim=True).clamp_min(1e-12) ** tau)
+    if head.bias is not None:
+        head.bias.zero_()
+    return head
+
+
+def best_tau(model: nn.Module, images: Images) -> float:
+    """The power that is best on the validation images (the smallest of equals)."""
+    if "val" not in images.labels:
+        raise UserError(
+            "--stage2 tau-norm chooses its power on validation images, and this data set has none; give --tau, or "
+            "train the first stage with --val-fraction."
+        )
+    head = head_of(model)
+    features_ND = over_split(lambda part: forward_with_features(model.eval(), part)[1], images, "val")
+    weight_CD, labels_N = head.weight.detach(), images.labels["val"]
+    norms_C1 = weight_CD.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+    def accuracy(tau: float) -> float:
+        predictions_N = (features_ND @ (weight_CD / norms_C1**tau).T).argmax(1)
+        return float(class_mean(predictions_N == labels_N, labels_N))
+
+    return max(TAUS, key=accuracy)
+
+
+def class_mean(right_N: Tensor, labels_N: Tensor) -> Tensor:
+    """The mean of the classes' accuracies: validation images held out of a long tail are long-tailed themselves."""
+    accuracies = torch.stack([right_N[labels_N == c].float().mean() for c in labels_N.unique()])
+    return accuracies.mean()
+
+
+@torch.no_grad()
+def class_mean_head(model: nn.Module, images: Images) -> CosineLinear:
+    """The classifier whose weights are the mean training features; a class without images gets none (logit 0)."""
+    features_ND = over_split(lambda part: forward_with_features(model.eval(), part)[1], images, "train")
+    labels_N = images.labels["train"]
+    means_CD = torch.zeros(images.num_classes, features_ND.shape[1], device=features_ND.device)
+    means_CD.index_add_(0, labels_N, features_ND)
+    head = replace_head(model, "cosine")
+    assert isinstance(head, CosineLinear)
+    head.weight.copy_(means_CD / images.class_counts.to(means_CD).clamp_min(1).unsqueeze(1))
+    return head
