@@ -15,7 +15,7 @@ from .checks import working_dtype
 from .decoupled_form import DecoupledForm
 from .fused import fused_rows
 
-BLOCK_ELEMENTS = 1 << 17
+BLOCK_ELEMENTS = 1 << 15
 """Elements of one block: a few float32 temporaries of this size fit a core's cache, and the loop costs little."""
 
 
@@ -74,7 +74,7 @@ class _DecoupledRows(torch.autograd.Function):
                 p = class_weights_of(t, p, form)
                 spread_B[rows], mass_B[rows] = _spread_term(s, t, p, None if pull_BC is None else pull_BC[rows])
 
-        ctx.save_for_backward(soft_slope_BC, pull_BC)
+        ctx.save_for_backward(soft_slope_BC, pull_BC, mass_B)
         ctx.form, ctx.dtypes = form, (student.dtype, teacher.dtype)
         ctx.mark_non_differentiable(mass_B)
         return soft_B, spread_B, mass_B
@@ -82,9 +82,9 @@ class _DecoupledRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, soft_grad_B: Tensor, spread_grad_B: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        soft_slope_BC, pull_BC = ctx.saved_tensors
+        soft_slope_BC, pull_BC, mass_B = ctx.saved_tensors
         needs_student, needs_teacher = ctx.needs_input_grad[:2]
-        soft_grad, spread_grad = soft_grad_B.unsqueeze(1), spread_grad_B.unsqueeze(1)
+        soft_grad, spread_grad = soft_grad_B.unsqueeze(1), (spread_grad_B * mass_B).unsqueeze(1)
         student_grad = teacher_grad = None
         if needs_student:
             if soft_slope_BC is not None:
@@ -120,17 +120,15 @@ def _soft_term(s: Tensor, q: Tensor, form: DecoupledForm, slope: Tensor | None) 
 
 
 def _spread_term(s: Tensor, t: Tensor, p: Tensor, pull: Tensor | None) -> tuple[Tensor, Tensor]:
-    """1/2 S sum_j p_j (d_j - mu)^2 and S; writes its slope S p_j (d_j - mu) in t, the negative of that in s."""
-    mass = p.sum(-1, keepdim=True)
+    """1/2 S sum_j p_j (d_j - mu)^2 and S; writes p_j (d_j - mu), which is 1/S of the slope in t, minus that in s."""
+    mass = p.sum(-1)
     centred = t - s
+    product = torch.empty_like(centred) if pull is None else pull
     # A row of zero weights has no mean and needs none: the clamp turns 0 / 0 into 0.
-    mean = (p * centred).sum(-1, keepdim=True).div_(mass.clamp_min(1e-30))
-    centred.sub_(mean)
-    pulled = torch.mul(p, centred, out=pull)
-    loss = (pulled * centred).sum(-1).mul_(mass.squeeze(1)).mul_(0.5)
-    if pull is not None:
-        pull.mul_(mass)
-    return loss, mass.squeeze(1)
+    mean = torch.mul(p, centred, out=product).sum(-1).div_(mass.clamp_min(1e-30))
+    centred.sub_(mean.unsqueeze(1))
+    torch.mul(p, centred, out=product)
+    return centred.mul_(product).sum(-1).mul_(mass).mul_(0.5), mass
 
 
 def _divided(logits: Tensor, temperature: float) -> Tensor:
