@@ -8,9 +8,16 @@ from torch import Tensor, nn
 from .options import OptimOptions
 
 
-def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: tensors with two or more axes decay; biases and normalisation's scales and shifts do not."""
+def decay_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float, decay_all: bool = False
+) -> list[dict[str, object]]:
+    """Two groups: tensors with two or more axes decay; biases and normalisation's scales and shifts do not.
+
+    With `decay_all` there is one group, and all of it decays.
+    """
     trainable = [p for p in parameters if p.requires_grad]
+    if decay_all:
+        return [{"params": trainable, "weight_decay": weight_decay}]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
@@ -20,7 +27,7 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
 
 def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -> torch.optim.Optimizer:
     """The optimizer that the options name, one fused kernel a group where the device has one."""
-    groups = decay_groups(parameters, options.weight_decay)
+    groups = decay_groups(parameters, options.weight_decay, options.decay_all)
     devices = {p.device.type for group in groups for p in group["params"]}  # type: ignore[attr-defined]
     fused = devices <= {"cpu", "cuda"}
     if options.optimizer == "adamw":

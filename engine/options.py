@@ -32,7 +32,9 @@ class OptimOptions:
     nesterov: bool = True
     """Nesterov's form of momentum."""
     weight_decay: float = 5e-4
-    """Weight decay of weight matrices and kernels; never of biases and normalisation."""
+    """Weight decay of weight matrices and kernels."""
+    decay_all: bool = False
+    """Decay biases and normalisation too, as the older recipes do."""
     schedule: ScheduleName = "cosine-7-16"
     """cosine-7-16 is FixMatch's cos(7 pi k / 16 K); cosine goes to zero; multistep falls at --milestones."""
     warmup: float = 0.0
