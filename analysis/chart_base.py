@@ -1,0 +1,279 @@
+"""What all charts share: a table first, a drawing from that table second, and the files they are saved to.
+
+A chart's `frame()` is a tidy table of everything the drawing shows, and `plot()` draws only from it. The table is
+saved beside the picture, so that every number in a figure can be looked up and every figure can be redrawn.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+from warnings import catch_warnings, filterwarnings
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from .runs import Method
+from .style import DOUBLE_COLUMN, GRID, RC, SINGLE_COLUMN, MethodStyle, method_styles, one_line, shorten
+
+PNG_DPI = 200
+FORMATS = ("png", "svg", "pdf")
+
+
+class NoData(Exception):
+    """The given runs hold nothing this chart could show; the message says what is missing."""
+
+
+class Chart(ABC):
+    """One chart over methods; a method is a set of runs that differ only in the seed."""
+
+    stem: ClassVar[str]
+    """Name of its files, without the ending."""
+    title: ClassVar[str]
+    layout: ClassVar[Literal["constrained", "compressed"]] = "constrained"
+    """`compressed` for panels of fixed shape, which would else float in the space of the widest label."""
+
+    def __init__(self, methods: Sequence[Method], reference: str | None = None) -> None:
+        self.methods = list(methods)
+        self.reference = reference
+        self.styles: dict[str, MethodStyle] = method_styles([method.name for method in methods], reference)
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        table = self.compute()
+        if table.empty:
+            raise NoData("the runs hold no values for it")
+        return table
+
+    def frame(self) -> pd.DataFrame:
+        """The tidy table that the chart draws.
+
+        Raises:
+            NoData: none of the runs has what the chart needs.
+        """
+        return self._table
+
+    @abstractmethod
+    def compute(self) -> pd.DataFrame:
+        """Make the table; called once."""
+
+    def width(self) -> float:
+        """Inches: the text block of a paper, or one column where the chart has a single panel."""
+        return DOUBLE_COLUMN
+
+    @abstractmethod
+    def height(self) -> float:
+        """Inches, from the number of rows or panels in the table."""
+
+    @abstractmethod
+    def draw(self, figure: Figure) -> None:
+        """Draw the table on an empty figure of the right size."""
+
+    @abstractmethod
+    def caption(self) -> str:
+        """What is shown and how to read it, as under a figure in a paper."""
+
+    @abstractmethod
+    def alt(self) -> str:
+        """What the picture says, in words, for readers who cannot see it."""
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """The finished drawing, on the given figure or a new one of paper width."""
+        with chart_style():
+            if figure is None:
+                engine = ConstrainedLayoutEngine(
+                    w_pad=0.03, h_pad=0.03, wspace=0.03, hspace=0.03, compress=self.layout == "compressed"
+                )
+                figure = Figure(figsize=(self.width(), self.height()), layout=engine)
+            self.draw(figure)
+        return figure
+
+    def save(self, folder: Path) -> dict[str, Path]:
+        """Write the picture in each format and its table; returns the paths by ending."""
+        figure = self.plot()
+        paths = {ending: folder / f"{self.stem}.{ending}" for ending in (*FORMATS, "csv")}
+        with chart_style():
+            engine = figure.get_layout_engine()
+            if engine is not None:
+                # The layout is solved once and kept: all formats then agree, and two of three solvings are saved.
+                engine.execute(figure)
+                figure.set_layout_engine("none")
+            figure.savefig(paths["png"], dpi=PNG_DPI, metadata={"Software": None})
+            figure.savefig(paths["svg"], metadata={"Date": None, "Creator": None})
+            figure.savefig(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        self.frame().to_csv(paths["csv"], index=False, float_format="%.6g")
+        return paths
+
+
+@contextmanager
+def chart_style() -> Iterator[None]:
+    """The house style for the time of one drawing; the caller's own matplotlib settings come back afterwards."""
+    with mpl.rc_context(), catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(cast(Any, RC))
+        filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def percent_axis(axis: Axes, which: str) -> None:
+    """Ticks at round places; the values themselves are in percent."""
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+
+
+def bar_axis(axis: Axes, longest: float, room: float) -> None:
+    """An x axis for bars from 0, with `room` times the longest bar to its right for value labels and no ticks there."""
+    step = next(step for step in (1, 2, 5, 10, 20, 25, 50, 100) if longest / step <= 4 or step == 100)
+    axis.set_xticks(np.arange(0, longest + 1e-9, step))
+    axis.set_xlim(0, longest * (1 + room))
+    axis.spines["bottom"].set_bounds(0, longest)
+
+
+def plain_number(value: float, _position: object = None) -> str:
+    """1, 10, 100, 1k, 10k: short, and no mathematics, which the style switches off."""
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    if value >= 1e3:
+        return f"{value / 1e3:g}k"
+    return f"{value:g}"
+
+
+def log_axis(axis: Axes, which: str) -> None:
+    """A logarithmic axis with plain numbers at the decades."""
+    if which == "x":
+        axis.set_xscale("log")
+    else:
+        axis.set_yscale("log")
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_major_locator(LogLocator(base=10, numticks=6))
+    target.set_major_formatter(FuncFormatter(plain_number))
+    target.set_minor_formatter(NullFormatter())
+
+
+def step_axis(axis: Axes) -> None:
+    """Training steps along x."""
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_xlabel("training step")
+
+
+def grid_shape(panels: int, columns: int) -> tuple[int, int]:
+    """Rows and columns for so many panels, as even as can be: 4 panels are 2 + 2 and not 3 + 1."""
+    rows = ceil(panels / columns)
+    return rows, ceil(panels / rows)
+
+
+def panel_grid(figure: Figure, panels: int, columns: int, *, sharex: bool = True, sharey: bool = True) -> list[Axes]:
+    """Axes for so many panels; places left over in the last row are removed, and the axes above them keep ticks."""
+    rows, columns = grid_shape(panels, columns)  # `columns` was the most that fit
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    flat = list(grid.flat)
+    for position, axis in enumerate(flat):
+        if position >= panels:
+            axis.remove()
+        elif position + columns >= panels:
+            axis.tick_params(labelbottom=True)
+    return flat[:panels]
+
+
+def width_of_panels(panels: int) -> float:
+    """Paper column width for so many panels side by side."""
+    return SINGLE_COLUMN if panels == 1 else DOUBLE_COLUMN
+
+
+def light_grid(axis: Axes, which: Literal["x", "y", "both"]) -> None:
+    axis.grid(True, axis=which, color=GRID, linewidth=0.5)
+    axis.tick_params(axis=which, length=0)
+
+
+def label(name: str, limit: int = 26) -> str:
+    """A method's or class's name as it appears in a picture."""
+    return shorten(one_line(name), limit)
+
+
+def wrapped(name: str, width: int = 22) -> str:
+    """A panel's title on at most two lines."""
+    name = one_line(name)
+    if len(name) <= width:
+        return name
+    for marks in (" ", "-_/,→"):  # between words if that fills half a line, else inside one
+        cut = max(name.rfind(mark, 0, width + 1) for mark in marks) + 1
+        if cut > width // 3:
+            break
+    else:
+        cut = width
+    return f"{name[:cut].rstrip()}\n{shorten(name[cut:].lstrip(), width)}"
+
+
+def method_legend(
+    figure: Figure, styles: dict[str, MethodStyle], names: Iterable[str], *, lines: bool = True, markers: bool = True
+) -> None:
+    """One legend of the methods for all panels, above them; none for a single method, whose name the caption has."""
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
+        return
+    handles = [
+        Line2D(
+            [], [], color=styles[name].color, linestyle=styles[name].line if lines else "none",
+            marker=styles[name].marker if markers else "none", markerfacecolor=styles[name].face, label=label(name),
+        )
+        for name in names
+    ]  # fmt: skip
+    figure.legend(
+        handles=read_in_rows(handles, legend_columns(figure.get_figwidth(), names)),
+        loc="outside upper left",
+        ncols=legend_columns(figure.get_figwidth(), names),
+    )
+
+
+def read_in_rows(entries: list[Any], columns: int) -> list[Any]:
+    """Legend entries in the order in which matplotlib, which fills columns first, shows them row by row."""
+    rows = ceil(len(entries) / columns)
+    return [
+        entries[row * columns + column]
+        for column in range(columns)
+        for row in range(rows)
+        if row * columns + column < len(entries)
+    ]
+
+
+def legend_columns(width: float, names: Sequence[str]) -> int:
+    """How many legend entries fit side by side in so many inches."""
+    lengths = [0.36 + 0.057 * len(label(name)) for name in names]
+    fitting = (n for n in range(len(names), 1, -1) if sum(max(lengths[column::n]) for column in range(n)) <= width)
+    return next(fitting, 1)
+
+
+def legend_height(width: float, names: Iterable[str]) -> float:
+    """Inches that `method_legend` takes, to be added to a chart's height."""
+    names = list(dict.fromkeys(names))
+    return 0.08 + 0.14 * ceil(len(names) / legend_columns(width, names)) if len(names) > 1 else 0.0
+
+
+def mean_std(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation over seeds, both NaN where there is no value; the deviation also for one seed."""
+    kept = np.asarray(values, dtype=float)
+    kept = kept[np.isfinite(kept)]
+    if kept.size == 0:
+        return float("nan"), float("nan")
+    return float(kept.mean()), float(kept.std(ddof=1)) if kept.size > 1 else float("nan")
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """`+1.2`, `−0.3`, and `0.0` without a sign."""
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def with_spread(mean: float, std: float, decimals: int = 1) -> str:
+    """`45.2 ±0.3`, or `45.2` for a single seed."""
+    return f"{mean:.{decimals}f}" if not np.isfinite(std) else f"{mean:.{decimals}f} ±{std:.{decimals}f}"

@@ -1,0 +1,95 @@
+"""Accuracy by group of classes: the numbers of the paper's table, as bars."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .chart_base import (
+    Chart,
+    bar_axis,
+    label,
+    light_grid,
+    mean_std,
+    width_of_panels,
+    with_spread,
+)
+from .chart_data import ALL_GROUPS, group_accuracy
+from .style import GROUP_TITLES, INK, MUTED
+
+
+class GroupAccuracy(Chart):
+    """Many, medium, few and all: one panel a group, one bar a method."""
+
+    stem = "group_accuracy"
+    title = "Accuracy by class group"
+
+    def compute(self) -> pd.DataFrame:
+        rows = []
+        for method in self.methods:
+            for group in ALL_GROUPS:
+                mean, std = mean_std(group_accuracy(method, group))
+                rows.append((method.name, group, 100 * mean, 100 * std, len(method.runs)))
+        frame = pd.DataFrame(rows, columns=["method", "group", "accuracy_percent", "std_percent", "seeds"])
+        filled = frame.groupby("group")["accuracy_percent"].transform(lambda values: values.notna().any())
+        return frame[filled].reset_index(drop=True)
+
+    def width(self) -> float:
+        return width_of_panels(self.frame()["group"].nunique())
+
+    def height(self) -> float:
+        return 0.55 + 0.21 * self.frame()["method"].nunique()
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, group in zip(axes, groups, strict=True):
+            part = frame[frame["group"] == group].reset_index(drop=True)
+            for place, row in part.iterrows():
+                self._bar(axis, int(place), row)  # type: ignore[call-overload]
+            axis.set_title(GROUP_TITLES[group])
+            axis.set_yticks(range(len(part)), [label(name) for name in part["method"]])
+            axis.tick_params(axis="y", length=0)
+            axis.spines["left"].set_visible(False)
+            light_grid(axis, "x")
+            longest = float(np.nanmax(frame["accuracy_percent"] + frame["std_percent"].fillna(0)))
+            bar_axis(axis, min(longest, 100), 0.68 if frame["std_percent"].notna().any() else 0.3)
+        axes[0].invert_yaxis()
+        figure.supxlabel("accuracy (%)", fontsize=7)
+
+    def _bar(self, axis: Axes, place: int, row: pd.Series) -> None:
+        style = self.styles[row["method"]]
+        mean, std = row["accuracy_percent"], row["std_percent"]
+        if not np.isfinite(mean):
+            axis.text(0, place, " n/a", va="center", fontsize=6, color=MUTED)
+            return
+        axis.barh(place, mean, height=0.7, color=style.color, hatch=style.hatch, edgecolor="white", linewidth=0)
+        spread = std if np.isfinite(std) else 0.0
+        if spread:
+            axis.errorbar(mean, place, xerr=spread, color=INK, elinewidth=0.8, capsize=1.5, capthick=0.8)
+        axis.annotate(
+            with_spread(mean, std), (mean + spread, place), (3, 0), textcoords="offset points", va="center", fontsize=6
+        )
+
+    def caption(self) -> str:
+        seeds = self.frame()["seeds"]
+        runs = "one seed each" if seeds.max() == 1 else f"mean and standard deviation over {spoken_seeds(seeds)}"
+        return f"Accuracy over all test samples, and mean accuracy of the classes in each group; {runs}."
+
+    def alt(self) -> str:
+        parts = []
+        for name, part in self.frame().groupby("method", sort=False):
+            values = ", ".join(
+                f"{GROUP_TITLES[row.group].lower()} {row.accuracy_percent:.1f}"
+                for row in part.itertuples()
+                if np.isfinite(row.accuracy_percent)
+            )
+            parts.append(f"{name}: {values}")
+        return f"Bars of accuracy in percent. {'; '.join(parts)}."
+
+
+def spoken_seeds(seeds: pd.Series) -> str:
+    """`5 seeds`, or `3 to 5 seeds` where the methods differ."""
+    low, high = int(seeds.min()), int(seeds.max())
+    return f"{high} seeds" if low == high else f"{low} to {high} seeds"

@@ -1,0 +1,106 @@
+"""Differences to the reference with their intervals: what the report's verdicts say, as a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .chart_base import Chart, NoData, label, light_grid, signed, width_of_panels
+from .chart_data import ALL_GROUPS
+from .compare import LEVEL_PERCENT, Difference
+from .runs import Method
+from .style import GROUP_TITLES, INK, MUTED
+
+
+class Differences(Chart):
+    """Accuracy over the reference with a bootstrap interval: one panel a group, one row a method."""
+
+    stem = "differences"
+    title = "Accuracy over the reference, with intervals"
+
+    def __init__(
+        self, methods: Sequence[Method], reference: str | None = None, differences: Sequence[Difference] = ()
+    ) -> None:
+        super().__init__(methods, reference)
+        self.differences = list(differences)
+
+    def compute(self) -> pd.DataFrame:
+        if not self.differences:
+            raise NoData("it needs at least two methods")
+        columns = ["method", "reference", "group", "difference_percent", "low_percent", "high_percent", "verdict"]
+        rows = [
+            (one.method, one.reference, one.group, 100 * one.value, 100 * one.low, 100 * one.high, one.kind)
+            for one in self.differences
+            if one.method in self.styles
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def width(self) -> float:
+        return width_of_panels(self.frame()["group"].nunique())
+
+    def height(self) -> float:
+        return 0.6 + 0.2 * self.frame()["method"].nunique()
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        names = list(dict.fromkeys(frame["method"]))
+        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
+        low, high = min(0.0, frame["low_percent"].min()), max(0.0, frame["high_percent"].max())
+        # The numbers stand in a column of their own, right of every interval.
+        span = max(high - low, 0.1)
+        place = high + 0.08 * span
+        for axis, group in zip(axes, groups, strict=True):
+            for row in frame[frame["group"] == group].itertuples():
+                self._row(axis, names.index(row.method), row, place)
+            axis.axvline(0, color=INK, linewidth=0.7)
+            axis.set_title(GROUP_TITLES[group])
+            axis.set_yticks(range(len(names)), [label(name) for name in names])
+            axis.tick_params(axis="y", length=0)
+            axis.spines["left"].set_visible(False)
+            axis.set_xticks([tick for tick in MaxNLocator(nbins=4).tick_values(low, high) if low <= tick <= high])
+            axis.spines["bottom"].set_bounds(low, high)
+            light_grid(axis, "x")
+        axes[0].set_xlim(low - 0.05 * span, place + 0.42 * span)
+        axes[0].set_ylim(len(names) - 0.5, -0.5)
+        reference = label(str(frame["reference"].iloc[0]), 40)
+        figure.supxlabel(f"accuracy over {reference} (points)", fontsize=7)
+
+    def _row(self, axis: Axes, place: int, row: object, column: float) -> None:
+        style = self.styles[row.method]  # type: ignore[attr-defined]
+        value, low, high = row.difference_percent, row.low_percent, row.high_percent  # type: ignore[attr-defined]
+        certain = row.verdict != "level"  # type: ignore[attr-defined]
+        axis.plot([low, high], [place, place], color=style.color, linewidth=1.4, solid_capstyle="butt")
+        axis.plot(
+            value,
+            place,
+            marker="o",
+            markersize=4,
+            color=style.color,
+            markerfacecolor=style.color if certain else "white",
+        )
+        axis.text(
+            column, place, signed(value), va="center", fontsize=6, color=INK if certain else MUTED,
+            fontweight="bold" if certain else "normal",
+        )  # fmt: skip
+
+    def caption(self) -> str:
+        return (
+            f"Difference in accuracy to {self.frame()['reference'].iloc[0]} with its {LEVEL_PERCENT} % interval from a "
+            "paired bootstrap over test samples and seeds. Filled and bold: the interval leaves out 0."
+        )
+
+    def alt(self) -> str:
+        parts = []
+        for name, part in self.frame().groupby("method", sort=False):
+            values = ", ".join(
+                f"{GROUP_TITLES[row.group].lower()} {signed(row.difference_percent)} "
+                f"({signed(row.low_percent)} to {signed(row.high_percent)})"
+                for row in part.itertuples()
+                if np.isfinite(row.difference_percent)
+            )
+            parts.append(f"{name}: {values}")
+        return f"Dots with intervals, in points over {self.frame()['reference'].iloc[0]}. {'; '.join(parts)}."

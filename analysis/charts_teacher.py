@@ -1,0 +1,123 @@
+"""How a student follows its teacher: where they agree, and who is right where they do not."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from .chart_base import Chart, NoData, bar_axis, label, width_of_panels
+from .chart_data import ALL_GROUPS, filled_groups, samples_of
+from .style import GROUP_TITLES, INK
+
+# Agreement in blues, disagreement in the warm half; the lightness alone already orders them in print.
+OUTCOMES = {
+    "both right": "#0a4f8f",
+    "same error": "#8fb8dc",
+    "student right": "#009E73",
+    "teacher right": "#E69F00",
+    "different errors": "#d9dce1",
+}
+AGREEING = ("both right", "same error")
+
+
+class TeacherAgreement(Chart):
+    """Stacked shares of the five outcomes of a teacher-student pair, by group."""
+
+    stem = "teacher_agreement"
+    title = "Teacher and student, by class group"
+
+    def compute(self) -> pd.DataFrame:
+        rows = []
+        for method in self.methods:
+            pairs = [(run, teacher) for run in method.runs if (teacher := run.teacher_predictions) is not None]
+            if not pairs:
+                continue
+            for group in ["all", *filled_groups(self.methods[0])]:
+                seeds = []
+                for run, teacher in pairs:
+                    chosen = samples_of(run, group)
+                    seeds.append(_outcomes(run.labels[chosen], run.predictions[chosen], teacher[chosen]))
+                shares = np.mean(seeds, axis=0)
+                agreement = 100 * float(shares[0] + shares[1])
+                rows += [
+                    (method.name, group, outcome, 100 * float(share), agreement)
+                    for outcome, share in zip(OUTCOMES, shares, strict=True)
+                ]
+        if not rows:
+            raise NoData("no run stored its teacher's predictions")
+        return pd.DataFrame(rows, columns=["method", "group", "outcome", "share_percent", "agreement_percent"])
+
+    def width(self) -> float:
+        return width_of_panels(self.frame()["group"].nunique())
+
+    def height(self) -> float:
+        return (0.85 if self.frame()["group"].nunique() > 1 else 1.15) + 0.24 * self.frame()["method"].nunique()
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        names = list(dict.fromkeys(frame["method"]))
+        axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, group in zip(axes, groups, strict=True):
+            for place, name in enumerate(names):
+                self._bar(axis, place, frame[(frame["group"] == group) & (frame["method"] == name)])
+            axis.set_title(GROUP_TITLES[group])
+            axis.set_yticks(range(len(names)), [label(name) for name in names])
+            axis.tick_params(axis="y", length=0)
+            axis.spines["left"].set_visible(False)
+            bar_axis(axis, 100, 0.24)
+        axes[0].invert_yaxis()
+        figure.supxlabel("share of test samples (%); at the right of each bar: agreement", fontsize=7)
+        handles = [Patch(color=color, label=outcome) for outcome, color in OUTCOMES.items()]
+        figure.legend(
+            handles=handles, loc="outside upper left", ncols=len(OUTCOMES) if len(groups) > 1 else 2, handlelength=1.0
+        )
+
+    def _bar(self, axis: Axes, place: int, part: pd.DataFrame) -> None:
+        left = 0.0
+        for row in part.itertuples():
+            color = OUTCOMES[row.outcome]
+            axis.barh(place, row.share_percent, left=left, height=0.72, color=color, edgecolor="white", linewidth=0.4)
+            if row.share_percent >= 11:
+                dark = row.outcome in ("both right", "student right")
+                axis.text(
+                    left + row.share_percent / 2, place, f"{row.share_percent:.0f}", ha="center", va="center",
+                    fontsize=5.5, color="white" if dark else INK,
+                )  # fmt: skip
+            left += row.share_percent
+        if len(part):
+            axis.text(
+                102, place, f"{part['agreement_percent'].iloc[0]:.0f}", va="center", fontsize=6.5, fontweight="bold"
+            )
+
+    def caption(self) -> str:
+        return (
+            "How often student and teacher predict the same class (blue: both right, or both wrong in the same way), "
+            "and who is right where they differ. Bold: agreement. Mean over seeds."
+        )
+
+    def alt(self) -> str:
+        frame = self.frame()[lambda table: table["outcome"] == "both right"]
+        parts = []
+        for name, part in frame.groupby("method", sort=False):
+            values = ", ".join(
+                f"{GROUP_TITLES[row.group].lower()} {row.agreement_percent:.0f}" for row in part.itertuples()
+            )
+            parts.append(f"{name}: {values}")
+        return f"Stacked bars of teacher-student outcomes. Agreement in percent, {'; '.join(parts)}."
+
+
+def _outcomes(labels: np.ndarray, student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """Shares of the five outcomes, in the order of `OUTCOMES`."""
+    if not len(labels):
+        return np.full(len(OUTCOMES), np.nan)
+    student_right, teacher_right, same = student == labels, teacher == labels, student == teacher
+    masks = (
+        student_right & teacher_right,
+        same & ~student_right,
+        student_right & ~teacher_right,
+        teacher_right & ~student_right,
+        ~same & ~student_right & ~teacher_right,
+    )
+    return np.array([mask.mean() for mask in masks])

@@ -1,0 +1,154 @@
+"""Head against tail: every method is a point, and cheap corrections of its logits are a curve through that point.
+
+A method that is better in kind lies above the others' curves; one that only moved along a curve could have been had
+by correcting the logits after training (logit adjustment, Menon et al. 2021, arXiv 2007.07314) or the classifier's
+weights (tau-normalisation, Kang et al. 2020, arXiv 1910.09217).
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .chart_base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis
+from .chart_data import filled_groups, group_accuracy, group_of_class, head_bias, logits_sample
+from .groups import GROUP_NAMES, class_accuracy
+from .runs import Run
+from .style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
+
+TAUS = np.linspace(0, 2, 9)
+MOST_NORM_CURVES = 3
+"""With more methods a second curve each is a tangle."""
+
+
+class TradeOff(Chart):
+    """Head accuracy against tail accuracy, with the curve of post-hoc corrections of each method."""
+
+    stem = "trade_off"
+    title = "Head against tail"
+
+    def width(self) -> float:
+        return SINGLE_COLUMN
+
+    def compute(self) -> pd.DataFrame:
+        groups = filled_groups(self.methods[0])
+        if len(groups) < 2:
+            raise NoData("the classes are not split into groups of different frequency")
+        head, tail = groups[0], groups[-1]
+        rows = []
+        for method in self.methods:
+            heads, tails = group_accuracy(method, head), group_accuracy(method, tail)
+            (x, x_std), (y, y_std) = mean_std(heads), mean_std(tails)
+            rows.append((method.name, "mean", np.nan, 100 * x, 100 * y, 100 * x_std, 100 * y_std))
+            rows += [
+                (method.name, kind, tau, 100 * x, 100 * y, np.nan, np.nan)
+                for kind, tau, x, y in sweeps(method.runs[0], head, tail, len(self.methods) <= MOST_NORM_CURVES)
+            ]
+        columns = ["method", "kind", "tau", "head_percent", "tail_percent", "head_std", "tail_std"]
+        return pd.DataFrame(rows, columns=columns).assign(head_group=head, tail_group=tail)
+
+    def height(self) -> float:
+        return 2.6 + legend_height(self.width(), self.frame()["method"])
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        axis = figure.subplots()
+        names = list(dict.fromkeys(frame["method"]))
+        for name in names:
+            self._method(axis, frame[frame["method"] == name], name)
+        axis.set_xlabel(f"{GROUP_TITLES[frame['head_group'].iloc[0]].lower()} accuracy (%)")
+        axis.set_ylabel(f"{GROUP_TITLES[frame['tail_group'].iloc[0]].lower()} accuracy (%)")
+        for which in ("x", "y"):
+            percent_axis(axis, which)
+        light_grid(axis, "both")
+        axis.margins(0.08)
+        handles = [
+            Line2D([], [], color=MUTED, marker=".", markersize=3, linewidth=0.9, label="logit adjustment, ○ τ = 1"),
+            Line2D(
+                [],
+                [],
+                color=MUTED,
+                marker=".",
+                markersize=3,
+                linewidth=0.9,
+                linestyle=(0, (1, 1)),
+                label="τ-normalisation, τ 0 to 1",
+            ),
+        ]
+        kinds = [kind in set(frame["kind"]) for kind in ("adjustment", "normalisation")]
+        shown = [handle for handle, there in zip(handles, kinds, strict=True) if there]
+        if shown:
+            axis.legend(
+                handles=shown,
+                loc="best",
+                fontsize=6,
+                frameon=True,
+                facecolor="white",
+                edgecolor="none",
+                framealpha=0.85,
+            )
+        method_legend(figure, self.styles, names, lines=False)
+
+    def _method(self, axis: Axes, part: pd.DataFrame, name: str) -> None:
+        style = self.styles[name]
+        for kind, line in (("adjustment", "-"), ("normalisation", (0, (1, 1)))):
+            curve = part[part["kind"] == kind]
+            axis.plot(
+                curve["head_percent"], curve["tail_percent"], color=style.color, linestyle=line, linewidth=0.9,
+                alpha=0.7, marker=".", markersize=2.5,
+            )  # fmt: skip
+        usual = part[(part["kind"] == "adjustment") & (part["tau"] == 1)]
+        axis.plot(
+            usual["head_percent"],
+            usual["tail_percent"],
+            color=style.color,
+            marker="o",
+            markersize=4,
+            markerfacecolor="white",
+            linestyle="none",
+        )
+        mean = part[part["kind"] == "mean"].iloc[0]
+        x_spread, y_spread = (
+            float(mean[name]) if np.isfinite(mean[name]) else None for name in ("head_std", "tail_std")
+        )
+        axis.errorbar(
+            mean["head_percent"], mean["tail_percent"], xerr=x_spread, yerr=y_spread, color=style.color,
+            marker=style.marker, markerfacecolor=style.face, markersize=5.5, markeredgewidth=0.6, linestyle="none",
+            markeredgecolor="white" if style.face == style.color else style.color, ecolor=INK, elinewidth=0.8,
+            capsize=1.5, zorder=4,
+        )  # fmt: skip
+
+    def caption(self) -> str:
+        return (
+            "Accuracy on the most frequent against the least frequent group; bars: one standard deviation over seeds. "
+            "Curves: the first seed of each method corrected after training by τ times the log class prior, τ from 0 "
+            "to 2 in steps of 0.25, computed on test samples and so a description, not a choice of τ."
+        )
+
+    def alt(self) -> str:
+        means = self.frame()[lambda table: table["kind"] == "mean"]
+        parts = [f"{row.method} {row.head_percent:.1f} and {row.tail_percent:.1f}" for row in means.itertuples()]
+        return f"Scatter of head and tail accuracy in percent: {'; '.join(parts)}."
+
+
+def sweeps(run: Run, head: str, tail: str, with_norms: bool) -> list[tuple[str, float, float, float]]:
+    """(kind, τ, head accuracy, tail accuracy) along the corrections that the run's files allow."""
+    sample = logits_sample(run)
+    if sample is None:
+        return []
+    logits_NC, labels_N = sample
+    counts_C, group_C = run.train_class_counts, group_of_class(run)
+    log_prior_C = np.log(np.maximum(counts_C, 1) / counts_C.sum()).astype(np.float32)
+
+    def accuracies(scores_NC: np.ndarray) -> tuple[float, float]:
+        by_class = class_accuracy(scores_NC.argmax(axis=1), labels_N, len(counts_C))
+        return tuple(float(np.nanmean(by_class[group_C == GROUP_NAMES.index(group)])) for group in (head, tail))  # type: ignore[return-value]
+
+    rows = [("adjustment", tau, *accuracies(logits_NC - np.float32(tau) * log_prior_C)) for tau in TAUS]
+    weight_CD = run.head_weight() if with_norms else None
+    if weight_CD is not None:
+        # The features are not stored, but the logits without the bias are the weights times the features.
+        norms_C, plain_NC = np.linalg.norm(weight_CD, axis=1), logits_NC - head_bias(run)
+        rows += [("normalisation", tau, *accuracies(plain_NC / norms_C ** np.float32(tau))) for tau in TAUS if tau <= 1]
+    return rows

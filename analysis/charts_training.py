@@ -1,0 +1,278 @@
+"""What happened during training: loss and accuracy, and for semi-supervised runs the pseudo-labels and thresholds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .chart_base import (
+    Chart,
+    NoData,
+    legend_height,
+    light_grid,
+    log_axis,
+    method_legend,
+    panel_grid,
+    percent_axis,
+    step_axis,
+    width_of_panels,
+)
+from .chart_data import ALL_GROUPS, class_table, curve
+from .runs import Method, Run
+from .style import GROUP_TITLES
+
+MOST_POINTS = 200
+"""Points on a curve: more cannot be seen at paper width."""
+
+
+def curves(methods: Sequence[Method], tags: Sequence[str], scale: float = 1.0) -> pd.DataFrame:
+    """Tidy rows (method, tag, step, value, std, seeds): mean and deviation over seeds at each logged step."""
+    frames = []
+    for method in methods:
+        for tag in tags:
+            seeds = [series for run in method.runs if len(series := curve(run, tag))]
+            if not seeds:
+                continue
+            table = pd.concat(seeds, axis=1).sort_index()
+            # A seed that stopped early would bend the mean where it ends: only steps that all seeds reached count.
+            table = table.dropna() if len(table.dropna()) else table
+            table = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(len(table), MOST_POINTS)).astype(int))]
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "method": method.name,
+                        "tag": tag,
+                        "step": table.index.to_numpy(),
+                        "value": scale * table.mean(axis=1).to_numpy(),
+                        "std": scale * table.std(axis=1, ddof=1).to_numpy(),
+                        "seeds": table.shape[1],
+                    }
+                )
+            )
+    columns = ["method", "tag", "step", "value", "std", "seeds"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+class CurveChart(Chart):
+    """Curves over training steps: one panel a tag, one line a method."""
+
+    columns_of_panels = 4
+
+    def height(self) -> float:
+        rows = -(-self.frame()["tag"].nunique() // self.columns_of_panels)
+        return 0.5 + 1.35 * rows + legend_height(self.width(), self.frame()["method"])
+
+    def line(self, axis: Axes, part: pd.DataFrame, name: str) -> None:
+        style = self.styles[name]
+        axis.plot(part["step"], part["value"], color=style.color, linestyle=style.line)
+        if len(part) == 1:
+            axis.plot(part["step"], part["value"], color=style.color, marker=style.marker, markerfacecolor=style.face)
+        if part["std"].notna().any():
+            low, high = part["value"] - part["std"], part["value"] + part["std"]
+            axis.fill_between(part["step"], low, high, color=style.color, alpha=0.18, linewidth=0)
+
+    def panel(self, axis: Axes, tag: str, title: str) -> None:
+        frame = self.frame()
+        for name in dict.fromkeys(frame["method"]):
+            self.line(axis, frame[(frame["method"] == name) & (frame["tag"] == tag)], name)
+        axis.set_title(title)
+        light_grid(axis, "y")
+        axis.margins(x=0.02)
+
+    def last_values(self) -> str:
+        parts = []
+        frame = self.frame()
+        for name, part in frame.groupby("method", sort=False):
+            last = part.groupby("tag", sort=False)["value"].last()
+            parts.append(f"{name}: " + ", ".join(f"{spoken_tag(str(tag))} {value:.3g}" for tag, value in last.items()))
+        return "; ".join(parts)
+
+    def band_words(self) -> str:
+        seeds = int(self.frame()["seeds"].max())
+        return (
+            f" Lines and bands: mean and standard deviation over {'up to ' if seeds > 1 else ''}{seeds} seeds."
+            if seeds > 1
+            else ""
+        )
+
+
+def spoken_tag(tag: str) -> str:
+    return tag.split("/", 1)[1].replace("/", " ").replace("_", " ")
+
+
+class TrainingCurves(CurveChart):
+    """Training loss and test accuracy by group over training."""
+
+    stem = "training_curves"
+    title = "Training curves"
+    columns_of_panels = 5
+
+    def compute(self) -> pd.DataFrame:
+        loss = curves(self.methods, ["train/loss"])
+        accuracy = curves(self.methods, [f"eval/accuracy/{group}" for group in ALL_GROUPS], scale=100)
+        frame = pd.concat([part for part in (loss, accuracy) if len(part)] or [loss], ignore_index=True)
+        if frame.empty:
+            raise NoData("no run has a metrics.jsonl with losses or accuracies")
+        return frame
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        tags = list(dict.fromkeys(frame["tag"]))
+        axes = panel_grid(figure, len(tags), 5, sharey=False)
+        shared = None
+        for axis, tag in zip(axes, tags, strict=True):
+            if tag == "train/loss":
+                self.panel(axis, tag, "Training loss")
+                axis.set_ylabel("loss")
+            else:
+                if shared is None:
+                    axis.set_ylabel("accuracy (%)")
+                    shared = axis
+                else:
+                    axis.sharey(shared)
+                    axis.tick_params(labelleft=False)
+                self.panel(axis, tag, GROUP_TITLES[tag.rsplit("/", 1)[1]])
+                percent_axis(axis, "y")
+            step_axis(axis)
+            axis.set_xlabel("")
+        figure.supxlabel("training step", fontsize=7)
+        method_legend(figure, self.styles, frame["method"], markers=False)
+
+    def caption(self) -> str:
+        return f"Training loss and test accuracy of the evaluated model during training.{self.band_words()}"
+
+    def alt(self) -> str:
+        return f"Curves over training steps. Last values, {self.last_values()}."
+
+
+class PseudoLabels(CurveChart):
+    """Share of unlabelled images in use, and how often their pseudo-label is right, by group over training."""
+
+    stem = "pseudo_labels"
+    title = "Pseudo-labels by class group"
+
+    def compute(self) -> pd.DataFrame:
+        tags = [f"ssl/{what}/{group}" for what in ("utilisation", "pseudo_label_accuracy") for group in ALL_GROUPS]
+        frame = curves(self.methods, tags, scale=100)
+        if frame.empty:
+            raise NoData("no run logged pseudo-labels")
+        return frame
+
+    def width(self) -> float:
+        return width_of_panels(len({tag.rsplit("/", 1)[1] for tag in self.frame()["tag"]}))
+
+    def height(self) -> float:
+        rows = len({tag.rsplit("/", 1)[0] for tag in self.frame()["tag"]})
+        return 0.5 + 1.3 * rows + legend_height(self.width(), self.frame()["method"])
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        present = set(frame["tag"])
+        rows = {"utilisation": "in use (%)", "pseudo_label_accuracy": "of these, right (%)"}
+        rows = {what: text for what, text in rows.items() if any(tag.startswith(f"ssl/{what}/") for tag in present)}
+        groups = [group for group in ALL_GROUPS if any(tag.endswith(f"/{group}") for tag in present)]
+        axes = figure.subplots(len(rows), len(groups), sharex=True, sharey="row", squeeze=False)
+        for number, (what, text) in enumerate(rows.items()):
+            line = axes[number]
+            for axis, group in zip(line, groups, strict=True):
+                self.panel(axis, f"ssl/{what}/{group}", "" if number else GROUP_TITLES[group])
+                step_axis(axis)
+                axis.set_xlabel("")
+                percent_axis(axis, "y")
+            line[0].set_ylabel(text)
+        figure.supxlabel("training step", fontsize=7)
+        method_legend(figure, self.styles, frame["method"], markers=False)
+
+    def caption(self) -> str:
+        return (
+            "Top: share of the unlabelled images whose pseudo-label is accepted. Bottom: how many of the accepted ones "
+            f"are right (the true labels are known to the record only).{self.band_words()}"
+        )
+
+    def alt(self) -> str:
+        return f"Curves over training steps. Last values in percent, {self.last_values()}."
+
+
+class Thresholds(CurveChart):
+    """The confidence threshold over training, and the last one of each class against its frequency."""
+
+    stem = "thresholds"
+    title = "Acceptance thresholds"
+
+    def compute(self) -> pd.DataFrame:
+        mean = curves(self.methods, ["ssl/threshold/mean"])
+        if mean.empty:
+            raise NoData("no run logged thresholds")
+        classes = class_table(self.methods[0], tested_only=False)
+        frames = [mean]
+        for method in self.methods:
+            ids = classes["class_id"].tolist()
+            last = [values for run in method.runs if (values := _last_thresholds(run, ids)) is not None]
+            if last:
+                table = np.stack(last)
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "method": method.name,
+                            "tag": "ssl/threshold/class",
+                            "step": np.nan,
+                            "value": table.mean(axis=0),
+                            "std": table.std(axis=0, ddof=1) if len(table) > 1 else np.nan,
+                            "seeds": len(table),
+                            "class_id": classes["class_id"].to_numpy(),
+                            "train_count": classes["train_count"].to_numpy(),
+                        }
+                    )
+                )
+        return pd.concat(frames, ignore_index=True)
+
+    def height(self) -> float:
+        return 2.3
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        tags = list(dict.fromkeys(frame["tag"]))
+        axes = figure.subplots(1, len(tags), sharey=True, squeeze=False)[0]
+        by_count = len(tags) > 1 and frame["train_count"].nunique() > 1
+        self.panel(axes[0], "ssl/threshold/mean", "Mean over classes")
+        step_axis(axes[0])
+        axes[0].set_ylabel("threshold")
+        for axis in axes[1:]:
+            for name in dict.fromkeys(frame["method"]):
+                part = frame[(frame["method"] == name) & (frame["tag"] == "ssl/threshold/class")]
+                style = self.styles[name]
+                axis.errorbar(
+                    part["train_count" if by_count else "class_id"], part["value"], yerr=part["std"].fillna(0),
+                    fmt=style.marker, color=style.color, markerfacecolor=style.face,
+                    markersize=3 if len(part) <= 100 else 1.5, elinewidth=0.6, alpha=1 if len(part) <= 100 else 0.5,
+                )  # fmt: skip
+            counts = frame["train_count"].dropna()
+            if by_count and counts.max() / max(counts.min(), 1) >= 10:
+                log_axis(axis, "x")
+            axis.set_title("Each class, at the end")
+            axis.set_xlabel("labelled training images of the class" if by_count else "class")
+            light_grid(axis, "y")
+        method_legend(figure, self.styles, frame["method"], markers=False)
+
+    def caption(self) -> str:
+        return (
+            "Confidence a pseudo-label needs to be used: mean over classes during training, and by class at its end."
+            + self.band_words()
+        )
+
+    def alt(self) -> str:
+        parts = []
+        for name, part in self.frame()[lambda table: table["tag"] == "ssl/threshold/mean"].groupby(
+            "method", sort=False
+        ):
+            parts.append(f"{name} ends at {part['value'].iloc[-1]:.3f}")
+        return f"Threshold over training steps, mean over classes: {', '.join(parts)}."
+
+
+def _last_thresholds(run: Run, class_ids: list[int]) -> np.ndarray | None:
+    values = [curve(run, f"ssl/threshold/class_{c}") for c in class_ids]
+    if not values or any(series.empty for series in values):
+        return None
+    return np.array([float(series.iloc[-1]) for series in values])

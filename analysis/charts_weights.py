@@ -1,0 +1,118 @@
+"""What the weights know about frequency: classifier norms, and the class means of IKL and GKL."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .chart_base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
+from .chart_data import class_table, rank_bins
+from .charts_confusion import MatrixChart
+from .style import SINGLE_COLUMN
+
+DRAWN_SINGLY = 40
+
+
+class WeightNorms(Chart):
+    """Norm of each class's classifier weights against its frequency: a long tail shows as a slope."""
+
+    stem = "weight_norms"
+    title = "Classifier weight norm against class frequency"
+
+    def width(self) -> float:
+        return SINGLE_COLUMN
+
+    def compute(self) -> pd.DataFrame:
+        classes = class_table(self.methods[0], tested_only=False)
+        if classes["train_count"].nunique() == 1:
+            raise NoData("all classes have the same number of training images")
+        frames = []
+        for method in self.methods:
+            heads = [weight for run in method.runs if (weight := run.head_weight()) is not None]
+            if not heads:
+                continue
+            norms = np.stack([np.linalg.norm(weight, axis=1) for weight in heads])[:, classes["class_id"].to_numpy()]
+            # Only the slope matters: models of different scale are compared after division by their mean norm.
+            norms = norms / norms.mean(axis=1, keepdims=True)
+            std = norms.std(axis=0, ddof=1) if len(norms) > 1 else np.full(norms.shape[1], np.nan)
+            frames.append(classes.assign(method=method.name, norm=norms.mean(axis=0), std=std))
+        if not frames:
+            raise NoData("no run has weights.safetensors with a classifier of this many classes")
+        return pd.concat(frames, ignore_index=True)
+
+    def height(self) -> float:
+        return 2.2 + legend_height(self.width(), self.frame()["method"])
+
+    def draw(self, figure: Figure) -> None:
+        frame = self.frame()
+        axis = figure.subplots()
+        names = list(dict.fromkeys(frame["method"]))
+        for name in names:
+            style = self.styles[name]
+            part = frame[frame["method"] == name]
+            if len(part) <= DRAWN_SINGLY:
+                axis.errorbar(
+                    part["train_count"], part["norm"], yerr=part["std"].fillna(0), color=style.color,
+                    linestyle=style.line, marker=style.marker, markerfacecolor=style.face, markersize=3,
+                    elinewidth=0.6, linewidth=0.9,
+                )  # fmt: skip
+                continue
+            axis.scatter(
+                part["train_count"], part["norm"], s=2.5, color=style.color, alpha=0.25, linewidths=0, rasterized=True
+            )
+            bins = rank_bins(part.reset_index(drop=True))
+            centre = [(part["train_count"].iloc[i].mean(), part["norm"].iloc[i].mean()) for i in bins]
+            axis.plot(*zip(*centre, strict=True), color=style.color, linestyle=style.line, linewidth=1.4)
+        counts = frame["train_count"]
+        if counts.max() / max(counts.min(), 1) >= 10:
+            log_axis(axis, "x")
+        axis.set_xlabel("training images of the class")
+        axis.set_ylabel("weight norm / mean norm")
+        light_grid(axis, "y")
+        method_legend(figure, self.styles, names)
+
+    def caption(self) -> str:
+        return (
+            "Euclidean norm of each class's row of the classifier, divided by the mean over classes, against the "
+            "class's number of training images. A flat line means no class is favoured by its norm."
+        )
+
+    def alt(self) -> str:
+        parts = []
+        for name, part in self.frame().groupby("method", sort=False):
+            parts.append(
+                f"{name} from {part['norm'].iloc[0]:.2f} (most frequent) to {part['norm'].iloc[-1]:.2f} (least)"
+            )
+        return f"Classifier weight norms relative to their mean: {'; '.join(parts)}."
+
+
+class ClassMeans(MatrixChart):
+    """The class-wise mean predictions that IKL and GKL weight their pairs by."""
+
+    stem = "class_means"
+    title = "Class means of the loss"
+    row_word = "class"
+    column_word = "predicted class"
+    bar_label = "mean predicted probability (%)"
+
+    def matrices(self, bin_C: np.ndarray, bins: int) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for method in self.methods:
+            matrices = [means for run in method.runs if (means := run.class_means()) is not None]
+            if matrices:
+                found[method.name] = joined(np.mean(matrices, axis=0), bin_C, bins)
+        if not found:
+            raise NoData("no run has a checkpoint with class means")
+        return found
+
+    def caption_start(self) -> str:
+        return (
+            "Mean prediction for each class (row), as IKL and GKL gather it in training and use it to weight pairs of "
+            "classes."
+        )
+
+
+def joined(matrix_CC: np.ndarray, bin_C: np.ndarray, bins: int) -> np.ndarray:
+    """Mean over the rows of a bin, sum over its columns."""
+    member = np.zeros((bins, len(bin_C)))
+    member[bin_C, np.arange(len(bin_C))] = 1
+    return (member / member.sum(axis=1, keepdims=True)) @ matrix_CC @ member.T

@@ -1,0 +1,100 @@
+"""All figures of an analysis, drawn and saved; a chart without data is left out and its reason kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .chart_base import Chart, NoData
+from .charts_accuracy import GroupAccuracy
+from .charts_calibration import Reliability
+from .charts_classes import ClassAccuracy, Gain
+from .charts_confusion import ClassConfusion, GroupConfusion
+from .charts_difference import Differences
+from .charts_teacher import TeacherAgreement
+from .charts_tradeoff import TradeOff
+from .charts_training import PseudoLabels, Thresholds, TrainingCurves
+from .charts_weights import ClassMeans, WeightNorms
+from .compare import Difference
+from .runs import Method
+
+CHARTS: tuple[type[Chart], ...] = (
+    GroupAccuracy,
+    Differences,
+    ClassAccuracy,
+    Gain,
+    TradeOff,
+    GroupConfusion,
+    ClassConfusion,
+    Reliability,
+    TeacherAgreement,
+    PseudoLabels,
+    Thresholds,
+    TrainingCurves,
+    ClassMeans,
+    WeightNorms,
+)
+"""Every chart, in the order of the report; a new one is a class and a row here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnFigure:
+    """One figure on disk, with the words that belong to it."""
+
+    stem: str
+    title: str
+    caption: str
+    alt: str
+    width: float
+    """Inches."""
+    height: float
+    png: Path
+    svg: Path
+    pdf: Path
+    csv: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.png, self.svg, self.pdf, self.csv
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What was drawn, and (title, reason) of what could not be."""
+
+    drawn: Sequence[DrawnFigure]
+    missing: Sequence[tuple[str, str]]
+
+
+def write_figures(
+    methods: Sequence[Method], folder: Path, reference: str | None = None, differences: Sequence[Difference] = ()
+) -> Figures:
+    """Draw every chart that the runs have data for into `folder`.
+
+    Args:
+        methods: methods of one dataset, in the order they should appear.
+        reference: name of the method the others are compared to; drawn in grey.
+        differences: of every other method to the reference, as `compare` finds them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, missing = [], []
+    for kind in CHARTS:
+        chart = Differences(methods, reference, differences) if kind is Differences else kind(methods, reference)
+        try:
+            paths = chart.save(folder)
+        except NoData as reason:
+            missing.append((kind.title, str(reason)))
+            continue
+        # A lone method needs no legend; its name then stands in the caption.
+        who = f"{methods[0].name}: " if len(methods) == 1 else ""
+        drawn.append(
+            DrawnFigure(
+                stem=chart.stem,
+                title=chart.title,
+                caption=who + chart.caption(),
+                alt=chart.alt(),
+                width=chart.width(),
+                height=chart.height(),
+                **paths,
+            )
+        )
+    return Figures(drawn=drawn, missing=missing)
