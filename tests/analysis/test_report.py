@@ -1,0 +1,301 @@
+"""The report: escaping, links, sorting keys, and the page in a real browser where one is installed."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from tailmatch.analysis.figures import DrawnFigure
+from tailmatch.analysis.report import (
+    Cell,
+    Column,
+    Report,
+    Row,
+    Table,
+    Verdict,
+    cell,
+    relative_link,
+    render,
+    table_from_frame,
+    write_report,
+)
+
+from .browser import CHROMIUM, DRIVER, WHY_MISSING, Browser
+
+HOSTILE = '<script>document.title="hacked"</script><img src=x onerror=alert(1)>"\'&{{ 7*7 }}'
+ENTER = "\ue007"
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=WHY_MISSING)
+
+
+def drawn(folder: Path, stem: str, width: float = 6.9, *, title: str = "A chart", points: int = 10) -> DrawnFigure:
+    """A saved figure; many points make its SVG too large to be embedded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(width, 2))
+    figure.subplots().plot(np.random.default_rng(0).normal(size=points), "o")
+    paths = {ending: folder / f"{stem}.{ending}" for ending in ("png", "svg", "pdf", "csv")}
+    for ending in ("png", "svg"):
+        figure.savefig(paths[ending])
+    for ending in ("pdf", "csv"):
+        paths[ending].write_text("x")
+    return DrawnFigure(
+        stem=stem, title=title, caption=f"Caption with {HOSTILE}", alt=f"Says {HOSTILE}", width=width, height=2, **paths
+    )
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    frame = pd.DataFrame(
+        {
+            "method": ["ikl", "kl", HOSTILE, "paper"],
+            "all": [9.25, 81.0, np.nan, 50.0],
+            "few": [np.nan, 12.5, 3.0, 99.0],
+            "runs": [5, 10, 1, 0],
+            "from paper": [False, False, False, True],
+        }
+    )
+    main = table_from_frame(
+        frame,
+        id="main",
+        title="Accuracy (%)",
+        note="Mean over seeds.",
+        best={"all": "max", "few": "max"},
+        published="from paper",
+    )
+    run = Cell(text=HOSTILE, sort="a", link=relative_link(tmp_path / "runs" / "a <b>&c", tmp_path / "out"))
+    other = Cell(text="second", sort="b", link="./second")
+    columns = [Column(title="Run"), Column(title="A very long column heading to make tables wide", numeric=True)]
+    columns += [Column(title=f"Setting {i}") for i in range(12)]
+    filler = [Cell(text="some value", sort="some value") for _ in range(13)]
+    figures = tmp_path / "out" / "figures"
+    return Report(
+        title=f"Report on {HOSTILE}",
+        facts=[("Dataset", HOSTILE), ("Runs", "12")],
+        verdicts=[
+            Verdict(kind="better", text=f"{HOSTILE} is above KL by 1.2 points."),
+            Verdict(kind="level", text="CE and KL cannot be told apart."),
+            Verdict(kind="worse", text="X is below."),
+        ],
+        main_table=main,
+        remarks=["Class 3 has no test samples."],
+        problems=[f"runs/x/{HOSTILE}: is damaged."],
+        tables=[table_from_frame(frame.drop(columns="from paper"), id="second", title="Other numbers")],
+        figures=[
+            drawn(figures, "small", title=HOSTILE),
+            drawn(figures, "narrow", 3.3),
+            drawn(figures, "large", points=8000),
+        ],
+        missing_figures=[("Class means", "no run has a checkpoint")],
+        configuration=Table(
+            id="config", title="Differences", columns=columns[:2], rows=[Row(cells=[cell("beta"), cell(0.1)])]
+        ),
+        shared_configuration=[("lr", "0.03"), ("a" * 120, "b" * 400)],
+        runs=Table(
+            id="run-list", title="Runs", columns=columns, rows=[Row(cells=[run, *filler]), Row(cells=[other, *filler])]
+        ),
+        environment=[("torch", "2.13.0")],
+        commands=["python run.py longtail " + "--option value " * 30, HOSTILE],
+    )
+
+
+class Tags(HTMLParser):
+    """All start tags with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_names_from_runs_are_shown_and_never_run(report: Report, tmp_path: Path) -> None:
+    page = render(report, tmp_path / "out")
+    tags = Tags(page)
+    assert len(tags.all("script")) == 2  # ours
+    assert all("onerror" not in attributes for _, attributes in tags.tags)
+    assert all(str(image["src"]).startswith("data:image/") for image in tags.all("img"))
+    assert "{{ 7*7 }}" in page
+    assert "49" not in re.sub(r"base64,[^\"]*|sha256-[^']*", "", page)
+
+
+def test_the_policy_lets_only_our_two_scripts_run_and_nothing_be_fetched(report: Report, tmp_path: Path) -> None:
+    (policy,) = [m["content"] for m in Tags(render(report, tmp_path)).all("meta") if m.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert len(re.findall(r"'sha256-", policy)) == 3
+    assert "unsafe" not in policy
+
+
+def test_the_page_refers_to_nothing_outside_itself_but_relative_files(report: Report, tmp_path: Path) -> None:
+    for tag, attributes in Tags(render(report, tmp_path / "out")).tags:
+        for name in ("src", "href"):
+            if attributes.get(name):
+                assert re.match(r"(data:|#|\./)", str(attributes[name])), (tag, attributes)
+
+
+def test_a_large_svg_is_embedded_as_png(report: Report, tmp_path: Path) -> None:
+    sources = [str(image["src"])[:19] for image in Tags(render(report, tmp_path)).all("img")]
+    assert sources == ["data:image/svg+xml;", "data:image/svg+xml;", "data:image/png;base"]
+
+
+def test_every_figure_has_alternative_text_and_links_to_its_files(report: Report, tmp_path: Path) -> None:
+    tags = Tags(render(report, tmp_path / "out"))
+    assert all(image["alt"] for image in tags.all("img"))
+    links = [link["href"] for link in tags.all("a")]
+    for ending in ("png", "svg", "pdf", "csv"):
+        assert f"./figures/small.{ending}" in links
+
+
+def test_links_to_runs_are_relative_and_quoted(tmp_path: Path) -> None:
+    assert relative_link(tmp_path / "runs" / "a <b>&c#1?", tmp_path / "out") == "./../runs/a%20%3Cb%3E%26c%231%3F"
+    assert relative_link(tmp_path / "javascript:alert(1)", tmp_path) == "./javascript%3Aalert%281%29"
+
+
+def test_missing_numbers_are_na_and_sort_last() -> None:
+    assert cell(None) == cell(float("nan")) == Cell(text="n/a", sort="")
+    assert cell(-1.25, 1).text == "−1.2"
+    assert cell(-1.25, 1).sort == "-1.25"
+    assert cell(7).text == "7"
+
+
+def test_the_best_of_our_runs_is_set_off_and_published_rows_do_not_compete() -> None:
+    frame = pd.DataFrame(
+        {"m": ["a", "b", "p"], "x": [1.04, 1.01, 9.0], "y": [3.0, 1.0, 0.0], "paper": [False, False, True]}
+    )
+    table = table_from_frame(frame, id="t", title="T", best={"x": "max", "y": "min"}, published="paper")
+    assert [[c.best for c in row.cells] for row in table.rows] == [
+        [False, True, False],  # 1.04 and 1.01 both print as 1.0
+        [False, True, True],
+        [False, False, False],
+    ]
+    assert [row.published for row in table.rows] == [False, False, True]
+    assert [column.title for column in table.columns] == ["m", "x", "y"]
+
+
+def test_an_empty_report_still_renders(tmp_path: Path) -> None:
+    page = render(Report(title="Nothing"), tmp_path)
+    assert "<h1>Nothing</h1>" in page
+    assert "figures-title" not in page
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(report: Report, tmp_path: Path, browser: Browser) -> Browser:
+    """The report, freshly opened at desktop width on a light system."""
+    browser.prefer("light")
+    browser.resize(1400)
+    browser.open(write_report(report, tmp_path / "out" / "report.html"))
+    browser.run("localStorage.clear()")
+    return browser
+
+
+def column(browser: Browser, table: str, number: int) -> list[str]:
+    rows = f"[...document.querySelectorAll('#table-{table} tbody tr')]"
+    return browser.run(f"return {rows}.map(row => row.cells[{number}].textContent.trim())")
+
+
+def background(browser: Browser) -> str:
+    return browser.run("return getComputedStyle(document.body).backgroundColor")
+
+
+@needs_browser
+def test_it_opens_without_console_errors_or_outside_requests(report: Report, tmp_path: Path, browser: Browser) -> None:
+    browser.console()
+    browser.requests()  # what earlier tests did
+    path = write_report(report, tmp_path / "out" / "report.html")
+    browser.open(path)
+    assert browser.run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert browser.console() == []
+    outside = [url for url in browser.requests() if not url.startswith(("data:", "chrome:"))]
+    assert outside == [path.resolve().as_uri()]
+    assert browser.run("return document.title") == f"Report on {HOSTILE}"
+
+
+@needs_browser
+def test_tables_sort_as_numbers_both_ways_with_missing_values_last(page: Browser) -> None:
+    click = "document.querySelectorAll('#table-main thead button')[1].click(); "
+    heading = "return document.querySelectorAll('#table-main thead th')[1].getAttribute('aria-sort')"
+    assert page.run(click + heading) == "descending"
+    assert column(page, "main", 1) == ["81.0 (best)", "50.0", "9.2", "n/a"]
+    assert page.run(click + heading) == "ascending"
+    assert column(page, "main", 1) == ["9.2", "50.0", "81.0 (best)", "n/a"]
+    assert page.run("return document.getElementById('announce').textContent") == "Sorted by all, ascending."
+    page.run("document.querySelectorAll('#table-main thead button')[0].click()")
+    assert page.run(heading) is None
+    assert column(page, "main", 0)[1:] == ["ikl", "kl", "paper published"]
+
+
+@needs_browser
+def test_tables_sort_from_the_keyboard(page: Browser) -> None:
+    page.run("document.querySelectorAll('#table-main thead button')[3].focus()")
+    page.press(ENTER)
+    assert column(page, "main", 3) == ["10", "5", "1", "0"]
+
+
+@needs_browser
+def test_the_theme_follows_the_system_and_the_switch_is_remembered(page: Browser) -> None:
+    light = background(page)
+    assert page.run("return document.getElementById('theme').textContent") == "Dark theme"
+    page.prefer("dark")
+    dark = background(page)
+    assert dark != light
+    page.prefer("light")
+    page.run("document.getElementById('theme').click()")
+    assert background(page) == dark
+    page.reload()
+    assert background(page) == dark
+    assert page.run("return document.getElementById('theme').textContent") == "Light theme"
+    assert page.run("return getComputedStyle(document.querySelector('.paper')).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_never_scrolls_sideways(page: Browser, width: int, scheme: str) -> None:
+    page.resize(width)
+    page.prefer(scheme)
+    assert page.run("return [document.documentElement.scrollWidth, document.body.scrollWidth]") == [width, width]
+    assert page.run("return document.querySelector('.verdicts').getBoundingClientRect().top") < 400
+
+
+@needs_browser
+def test_text_stands_out_from_its_background_in_both_themes(page: Browser) -> None:
+    script = """
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = (node) => {
+      for (; node; node = node.parentElement) {
+        const color = parse(getComputedStyle(node).backgroundColor);
+        if (color.length === 3 || color[3] > 0) return color;
+      }
+      return [255, 255, 255];
+    };
+    let worst = [99, ""];
+    const texts = "p, li, th, td, a, dt, dd, h1, h2, h3, summary, button, caption, .mark, .tag, pre";
+    for (const node of document.querySelectorAll(texts)) {
+      const [a, b] = [luminance(parse(getComputedStyle(node).color)), luminance(behind(node))];
+      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (ratio < worst[0]) worst = [ratio, `${node.tagName} ${node.className} ${node.textContent}`];
+    }
+    return worst;
+    """
+    for scheme in ("light", "dark"):
+        page.prefer(scheme)
+        ratio, where = page.run(script)
+        assert ratio >= 4.5, (scheme, where)
