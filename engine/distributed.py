@@ -69,3 +69,30 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def max_over_processes(values: Tensor) -> Tensor:
+    """The largest of each element over all processes, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
+
+
+def from_main_process(values: Tensor) -> Tensor:
+    """The main process's values, on all of them, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(values, src=0)
+    return values
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows of all processes one below the other, in the order of the processes; their numbers may differ."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    sizes = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor(len(rows), device=rows.device))
+    counts = [int(size) for size in sizes]
+    padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

@@ -50,6 +50,7 @@ class Trainer:
         self.average = (
             WeightAverage(task.model, copy.deepcopy(task.model), optim.ema_decay) if optim.ema_decay else None
         )
+        task.average = self.average
         self.schedule = build_schedule(optim, task.steps, task.steps_per_epoch or 1)
         self.autocast = Autocast.pick(run.precision, device)
         self.scaler = self.autocast.scaler()
@@ -68,6 +69,8 @@ class Trainer:
         if self.world.is_main:
             self.folder.open_metrics(self.step)
             self._write_result("running")
+            if self.step == 0:
+                self.task.begin(self.folder.path)
         started = time.perf_counter() - self.seconds
         with StopSignals() as signals, Progress(self.task.steps, self.step, not self.world.is_main) as progress:
             while self.step < self.task.steps:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..analysis.groups import Groups
+from .optim import WeightAverage
 from .profile import Profile
 
 
@@ -39,9 +40,8 @@ class Task(ABC):
     groups: Groups
     labels: dict[str, Tensor]  # of each evaluated set: "test", and "val" where there is one
     fingerprint: str  # of the split: equal for runs on the same images
-    averaged: nn.Module | None = None
-    """The moving average of the model, where the run keeps one; the loop puts it here. A task may ask it for
-    predictions (in either mode: its BatchNorm statistics are refreshed before every evaluation), never train it."""
+    average: WeightAverage | None = None
+    """The moving average of the model, where the run keeps one; the loop puts it here for tasks that ask it."""
 
     @abstractmethod
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:

@@ -1,70 +1,161 @@
 """One step of semi-supervised learning, composed of interchangeable parts.
 
-    targets      what the unlabelled images are taken to show, from the weak view
-    acceptance   how much each of these pseudo-labels counts
-    loss         how the strong view is pulled towards them
+    teacher      who says what the unlabelled images show: the network itself, or its moving average
+    alignment    what its pseudo-labels of all classes should look like together
+    targets      how they are put: as one class, as a distribution, or as a sharpened one
+    acceptance   how much each of them counts
+    loss         how the student view is pulled towards them
+    add-ons      what long tails need besides
 
 Shape suffixes: B labelled images, U = mu B unlabelled ones, C classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softmax
 
 from ..engine.profile import Profile
+from ..losses.modules import TeacherLoss
+from ..models.head import forward_with_features
+from .acceptance import Acceptance
+from .add_on import AddOn
+from .alignment import NoAlignment
 from .batches import Batch
+from .predictions import Forward, PerView, Predictions, PseudoLabels
 
-
-@dataclass
-class PseudoLabels:
-    """What a step took the unlabelled images to show."""
-
-    labels: Tensor  # int64 [U]
-    weight: Tensor  # float [U], 0 where rejected
+Losses = dict[str, Tensor]
 
 
 class Supervised(nn.Module):
     """The labelled images alone: the baseline every other algorithm has to beat."""
 
+    def __init__(self, add_ons: Sequence[AddOn] = ()) -> None:
+        super().__init__()
+        self.add_ons = nn.ModuleList(add_ons)
+
     def synchronize(self) -> None:
         """Nothing is spread over processes."""
 
     def forward(
-        self, model: nn.Module, batch: Batch, profile: Profile
-    ) -> tuple[dict[str, Tensor], PseudoLabels | None]:
+        self, model: nn.Module, batch: Batch, step: int, averaged: nn.Module | None, profile: Profile
+    ) -> tuple[Losses, PseudoLabels | None]:
         with profile("forward"):
             logits_BC = model(batch.labeled)
         with profile("loss"):
-            return {"supervised": cross_entropy(logits_BC, batch.labels)}, None
+            return {"supervised": supervised_loss(logits_BC.float(), batch.labels, self.add_ons)}, None
 
 
 class Consistency(nn.Module):
     """FixMatch and its family (Sohn et al. 2020, algorithm 1)."""
 
-    def __init__(self, acceptance: nn.Module, loss: nn.Module, unlabeled_weight: float) -> None:
+    def __init__(
+        self,
+        *,
+        loss: TeacherLoss,
+        targets: nn.Module,
+        acceptance: Acceptance,
+        alignment: nn.Module | None = None,
+        teacher: str = "online",
+        student_view: str = "strong",
+        unlabeled_weight: float = 1.0,
+        warmup_steps: float = 0.0,
+        add_ons: Sequence[AddOn] = (),
+    ) -> None:
         super().__init__()
-        self.acceptance, self.loss, self.unlabeled_weight = acceptance, loss, unlabeled_weight
+        self.loss, self.targets, self.acceptance = loss, targets, acceptance
+        self.alignment = alignment or NoAlignment()
+        self.teacher, self.student_view = teacher, student_view
+        self.unlabeled_weight, self.warmup_steps = unlabeled_weight, warmup_steps
+        self.add_ons = nn.ModuleList(add_ons)
+        self.with_features = any(add_on.needs_features for add_on in add_ons)
 
     def synchronize(self) -> None:
         self.loss.synchronize()
 
     def forward(
-        self, model: nn.Module, batch: Batch, profile: Profile
-    ) -> tuple[dict[str, Tensor], PseudoLabels | None]:
+        self, model: nn.Module, batch: Batch, step: int, averaged: nn.Module | None, profile: Profile
+    ) -> tuple[Losses, PseudoLabels]:
         with profile("forward"):
-            # One forward of all views: each of them takes part in BatchNorm's statistics.
-            views = torch.cat([batch.labeled, batch.weak, batch.strong])
-            logits_BC, weak_UC, strong_UC = model(views).float().split([len(batch.labels), *[len(batch.weak)] * 2])
+            seen = self.look(model, batch, step, averaged)
         with profile("loss"):
-            supervised = cross_entropy(logits_BC, batch.labels)
-            weak_UC = weak_UC.detach()
-            pseudo = weak_UC.argmax(1)
-            accepted = self.acceptance(softmax(weak_UC, 1))
-            consistency = self.loss(strong_UC, weak_UC, pseudo, sample_weight=accepted)
+            logits, labels = seen.logits, batch.labels
+            pseudo = self.pseudo_labels(seen)
+            weight = self.unlabeled_weight * self.ramp(step)
+            losses = {
+                "supervised": supervised_loss(logits.labeled, labels, self.add_ons),
+                "consistency": weight
+                * self.loss(logits.student, pseudo.target, pseudo.labels, sample_weight=pseudo.weight),
+            }
+            fairness = self.acceptance.fairness(logits.student, pseudo.weight)
+            if fairness is not None:
+                losses["fairness"] = fairness
+            for add_on in self.add_ons:
+                losses |= add_on.losses(seen, pseudo)
             # The class means of IKL and GKL: labelled images by their labels, accepted ones by their pseudo-labels.
-            self.loss.observe(logits_BC.detach(), batch.labels)
-            self.loss.observe(weak_UC, pseudo, sample_weight=accepted)
-        losses = {"supervised": supervised, "consistency": self.unlabeled_weight * consistency}
-        return losses, PseudoLabels(pseudo, accepted)
+            self.loss.observe(logits.labeled.detach(), labels)
+            self.loss.observe(pseudo.target.detach(), pseudo.labels, sample_weight=pseudo.weight)
+        return losses, pseudo
+
+    def pseudo_labels(self, seen: Forward) -> PseudoLabels:
+        """From the teacher's logits to what the student is to agree with, and how much."""
+        logits_UC = seen.logits.teacher
+        predictions = Predictions(
+            unlabeled=softmax(logits_UC.detach(), 1),
+            labeled=softmax(seen.logits.labeled.detach(), 1),
+            labels=seen.batch.labels,
+            index=seen.batch.index,
+            step=seen.step,
+        )
+        self.alignment.observe(predictions)
+        shift_C = self.alignment.shift()
+        aligned_UC = logits_UC if shift_C is None else logits_UC + shift_C
+        target_UC = aligned_UC if self.alignment.shifts_targets else logits_UC
+        for add_on in self.add_ons:
+            target_UC = add_on.refine(target_UC, seen)
+        judged_UC = target_UC if shift_C is None or self.alignment.shifts_targets else aligned_UC
+        if judged_UC is not logits_UC:
+            predictions.unlabeled = softmax(judged_UC.detach(), 1)
+        return PseudoLabels(target_UC.argmax(1), self.acceptance(predictions), self.targets(target_UC))
+
+    def look(self, model: nn.Module, batch: Batch, step: int, averaged: nn.Module | None) -> Forward:
+        """One forward of all views that the network itself sees, so that each takes part in BatchNorm's statistics."""
+        online_teacher = self.teacher == "online"
+        images = [batch.labeled, *([batch.weak] if online_teacher else [])]
+        images += [] if self.student_view == "same" else [batch.student]
+        sizes = [len(view) for view in images]
+        outputs = [output.split(sizes) for output in self.outputs(model, torch.cat(images))]
+        if not online_teacher:
+            assert averaged is not None, "refused by the configuration's check: ema_decay 0 with --teacher average"
+            with torch.no_grad():
+                # With batch statistics, as its authors do. The statistics it keeps are copied from the network.
+                taught = self.outputs(averaged.train(), batch.weak)
+            outputs = [(labeled, teacher, student) for (labeled, student), teacher in zip(outputs, taught, strict=True)]
+        if self.student_view == "same":
+            outputs = [(labeled, weak.detach(), weak) for labeled, weak in outputs]
+        parts = [PerView(*views) for views in outputs]
+        features = parts.pop() if self.with_features else None
+        balanced = parts[1] if len(parts) == 2 else None
+        return Forward(batch, parts[0], features, balanced, averaged, step)
+
+    def outputs(self, model: nn.Module, images: Tensor) -> list[Tensor]:
+        """Logits; those of a second head where the model has one; features where an add-on asks for them."""
+        if self.with_features:
+            found, features = forward_with_features(model, images)
+            more = [features.float()]
+        else:
+            found, more = model(images), []
+        logits = found if isinstance(found, tuple) else (found,)
+        return [*(output.float() for output in logits), *more]
+
+    def ramp(self, step: int) -> float:
+        """The consistency weight's rise from 0 to 1 at the beginning of the run."""
+        return min(step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+
+
+def supervised_loss(logits_BC: Tensor, labels_B: Tensor, add_ons: nn.ModuleList) -> Tensor:
+    """Cross-entropy of the labelled images, with what the add-ons have to say to their logits."""
+    for add_on in add_ons:
+        logits_BC = add_on.adjust(logits_BC)  # type: ignore[operator]
+    return cross_entropy(logits_BC, labels_B)

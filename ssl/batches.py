@@ -26,12 +26,17 @@ class Batch:
     labeled: Tensor  # float [B, channels, H, W], weakly augmented
     labels: Tensor  # int64 [B]
     weak: Tensor  # float [U, channels, H, W]
-    strong: Tensor  # float [U, channels, H, W], other random draws of the same images
+    student: Tensor  # float [U, channels, H, W], a second view of the same images; empty where one is enough
     index: Tensor  # int64 [U], which of the unlabelled images these are
 
 
 class Batches:
-    """Draws the batch of any step from a labelled and an unlabelled set that live on the device."""
+    """Draws the batch of any step from a labelled and an unlabelled set that live on the device.
+
+    Args:
+        ratio: unlabelled images per labelled one; 0 for none.
+        student_view: `strong`, `weak`, or `same` where the view of the pseudo-label is the one to train.
+    """
 
     def __init__(
         self,
@@ -42,11 +47,18 @@ class Batches:
         ratio: int,
         seed: int,
         world: World,
+        student_view: str = "strong",
     ) -> None:
-        self.labeled, self.unlabeled, self.views, self.seed, self.world = labeled, unlabeled, views, seed, world
+        self.unlabeled, self.views, self.seed, self.world = unlabeled, views, seed, world
         self.sizes = (batch_size, batch_size * ratio)
-        self._labeled_order = ShuffledIndices(torch.arange(len(labeled)), seed, "labelled order")
+        self.student_view = student_view
+        self.use_labeled(labeled)
         self._unlabeled_order = ShuffledIndices(torch.arange(len(unlabeled)), seed, "unlabelled order")
+
+    def use_labeled(self, labeled: ImageSet, generation: int = 0) -> None:
+        """Draw labelled images from this set from now on."""
+        purpose = f"labelled order {generation}" if generation else "labelled order"
+        self.labeled, self._labeled_order = labeled, ShuffledIndices(torch.arange(len(labeled)), self.seed, purpose)
 
     def __call__(self, step: int, profile: Profile) -> Batch:
         device = self.labeled.images.device
@@ -57,15 +69,17 @@ class Batches:
         with profile("augmentation"):
             draw = generator(self.seed, "views", step, self.world.rank)
             weak = self.views.weak(labeled, draw)
-            if not len(u):
-                return Batch(labeled=weak, labels=labels, weak=weak[:0], strong=weak[:0], index=u)
+            nothing = weak[:0]
             return Batch(
                 labeled=weak,
                 labels=labels,
-                weak=self.views.weak(unlabeled, draw),
-                strong=self.views.strong(unlabeled, draw),
+                weak=self.views.weak(unlabeled, draw) if len(u) else nothing,
+                student=self._student(unlabeled, draw) if len(u) and self.student_view != "same" else nothing,
                 index=u,
             )
+
+    def _student(self, images: Tensor, draw: torch.Generator) -> Tensor:
+        return (self.views.strong if self.student_view == "strong" else self.views.weak)(images, draw)
 
     def _part(self, order: ShuffledIndices, step: int, size: int) -> Tensor:
         return share(order.take(step * size, size), self.world.rank, self.world.size)
@@ -83,3 +97,7 @@ class Views:
 
     def strong(self, images: Tensor, draw: torch.Generator) -> Tensor:
         return self.plain(self._strong(images, draw))
+
+    def rows(self, images: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
+        """The same images as they are and through both views, uint8, for a picture of them."""
+        return {"as it is": images, "weak": self._weak(images, draw), "strong": self._strong(images, draw)}

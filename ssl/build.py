@@ -1,24 +1,32 @@
 """From a checked configuration to the task: split, views, model and algorithm."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor, nn
 
 from ..datasets.augment_pools import GENTLE_POOL, STRONG_POOL
-from ..datasets.base import Dataset, ImageSet
+from ..datasets.base import Dataset, ImageSet, unlabeled_set
 from ..datasets.load import load_dataset
-from ..datasets.splits import split_fingerprint, ssl_split
+from ..datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
 from ..datasets.strong_augment import StrongAugment
 from ..datasets.weak_augment import WeakAugment
 from ..engine.distributed import World
 from ..losses.build import build_loss
-from ..losses.options import LossOptions
+from ..losses.modules import TeacherLoss
 from ..models.build import build_model
-from .acceptance import FixedThreshold
+from ..models.head import head_of
+from .acceptance import Acceptance
+from .adaptive_acceptance import build_acceptance
+from .add_on import AddOn, Setting
+from .add_ons import build_add_ons
 from .algorithm import Consistency, Supervised
+from .alignment import build_alignment
 from .batches import Batches, Views
 from .config import SSLConfig
-from .presets import LOSS_DEFAULTS, PRESETS
+from .defaults import base_of
+from .presets import PRESETS
+from .targets import build_targets
 from .task import SSLTask
 
 # Images this small are a few strokes: cutting out half of one, or inverting it, leaves another digit.
@@ -26,31 +34,67 @@ TINY_IMAGE = 16
 TINY_CUTOUT_SHARE = 4
 
 
-def build_task(config: SSLConfig, device: torch.device, world: World) -> SSLTask:
-    """The task that the configuration describes, its tensors on the device."""
-    dataset = load_dataset(config.data.dataset, config.data.data_root, seed=config.run.seed)
-    labeled, unlabeled, fingerprint = _split(dataset, config)
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a caller brings instead of what the configuration names; None keeps the configuration's."""
+
+    dataset: Dataset | None = None
+    model: nn.Module | None = None
+    algorithm: nn.Module | None = None
+    loss: TeacherLoss | None = None
+    targets: nn.Module | None = None
+    acceptance: Acceptance | None = None
+    alignment: nn.Module | None = None
+    add_ons: tuple[AddOn, ...] | None = None
+    views: Views | None = None
+
+
+def build_task(config: SSLConfig, device: torch.device, world: World, parts: Parts = Parts()) -> SSLTask:
+    """The task that a resolved configuration describes, its tensors on the device."""
+    dataset = parts.dataset or load_images(config)
+    labeled, unlabeled, fingerprint = split_images(dataset, config)
     dataset = dataset.to(device)
+    preset = PRESETS[config.algorithm.algorithm]
     batches = Batches(
         labeled=labeled.to(device),
         unlabeled=unlabeled.to(device),
-        views=build_views(dataset),
+        views=parts.views or build_views(dataset),
         batch_size=config.optim.batch_size,
-        ratio=config.data.unlabeled_ratio if PRESETS[config.algorithm.algorithm].unlabeled else 0,
+        ratio=(config.data.unlabeled_ratio or 0) if preset.unlabeled else 0,
         seed=config.run.seed,
         world=world,
+        student_view=config.algorithm.student_view or "strong",
     )
+    model = parts.model
+    if model is None:
+        assert config.algorithm.model is not None, "resolved() names the model"
+        model = build_model(config.algorithm.model, dataset.num_classes, dataset.channels, dataset.image_size)
+    add_ons = parts.add_ons
+    if add_ons is None:
+        add_ons = tuple(_add_ons(config, model, labeled.class_counts(dataset.num_classes), len(unlabeled)))
+    for add_on in add_ons:
+        model = add_on.extend(model)
+    algorithm = parts.algorithm
+    if algorithm is None:
+        algorithm = build_algorithm(config, dataset.num_classes, len(unlabeled), add_ons, parts)
     layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
-    name = config.algorithm.model or "wrn-digits"
-    model = build_model(name, dataset.num_classes, dataset.channels, dataset.image_size)
     return SSLTask(
         dataset=dataset,
         batches=batches,
         model=model.to(device, memory_format=layout),  # type: ignore[call-overload]
-        algorithm=build_algorithm(config, dataset.num_classes).to(device),
-        steps=config.optim.steps,
+        algorithm=algorithm.to(device),
+        steps=config.optim.steps or 0,
         fingerprint=fingerprint,
+        add_ons=add_ons,
     )
+
+
+def load_images(config: SSLConfig) -> Dataset:
+    """The data set, whole: a long tail is cut from it by the split."""
+    data = config.data
+    options = {"extra": data.extra, "fold": data.fold, "image_size": data.image_size}
+    dataset = load_dataset(base_of(data.dataset), data.data_root, seed=config.run.seed, **options)  # type: ignore[arg-type]
+    return replace(dataset, name=data.dataset)
 
 
 def build_views(dataset: Dataset) -> Views:
@@ -64,24 +108,99 @@ def build_views(dataset: Dataset) -> Views:
     return Views(dataset, WeakAugment(**geometry), strong)
 
 
-def build_algorithm(config: SSLConfig, num_classes: int) -> torch.nn.Module:
-    """The preset's parts, put together."""
-    preset = PRESETS[config.algorithm.algorithm]
-    if not preset.unlabeled:
-        return Supervised()
-    loss = build_loss(config.loss.name, num_classes, **config.loss.given())
-    return Consistency(FixedThreshold(config.algorithm.threshold), loss, config.algorithm.unlabeled_weight)
-
-
-def _split(dataset: Dataset, config: SSLConfig) -> tuple[ImageSet, ImageSet, str]:
-    """Labelled and unlabelled images, and the fingerprint of who is which."""
-    labeled, unlabeled = ssl_split(
-        dataset.train.labels, dataset.num_classes, labels_total=config.data.labels, seed=config.run.seed
+def build_algorithm(
+    config: SSLConfig,
+    num_classes: int,
+    unlabeled_count: int,
+    add_ons: tuple[AddOn, ...] = (),
+    parts: Parts = Parts(),
+) -> nn.Module:
+    """The parts that a resolved configuration names, put together; those of `parts` take their places."""
+    chosen, steps = config.algorithm, config.optim.steps or 0
+    if not PRESETS[chosen.algorithm].unlabeled:
+        return Supervised(add_ons)
+    momentum = chosen.running_momentum if chosen.running_momentum is not None else 0.999
+    return Consistency(
+        loss=parts.loss or build_loss(config.loss.name, num_classes, **config.loss.given()),
+        targets=parts.targets or build_targets(chosen.targets or "hard", chosen.sharpening),
+        acceptance=parts.acceptance
+        or build_acceptance(
+            chosen.acceptance or "fixed",
+            num_classes,
+            threshold=chosen.threshold,
+            momentum=momentum,
+            fairness_weight=chosen.fairness_weight,
+            unlabeled_count=unlabeled_count,
+            steps=steps,
+        ),
+        alignment=parts.alignment or build_alignment(chosen.alignment or "none", num_classes, momentum),
+        teacher=chosen.teacher or "online",
+        student_view=chosen.student_view or "strong",
+        unlabeled_weight=1.0 if chosen.unlabeled_weight is None else chosen.unlabeled_weight,
+        warmup_steps=(chosen.unlabeled_warmup or 0.0) * steps,
+        add_ons=add_ons,
     )
-    return dataset.train.subset(labeled), dataset.train.subset(unlabeled), split_fingerprint(labeled, unlabeled)
 
 
-def resolved(config: SSLConfig) -> SSLConfig:
-    """The configuration with every default that depends on another option filled in."""
-    loss = LossOptions(**{"name": config.loss.name, **LOSS_DEFAULTS.get(config.loss.name, {}), **config.loss.given()})
-    return replace(config, loss=loss, algorithm=replace(config.algorithm, model=config.algorithm.model or "wrn-digits"))
+def split_indices(labels: Tensor, num_classes: int, config: SSLConfig) -> tuple[Tensor, Tensor]:
+    """Which training images are labelled and which are unlabelled, by the resolved configuration."""
+    data = config.data
+    if data.labels is None and data.labeled_head is None:  # fully supervised
+        everything = (labels >= 0).nonzero().squeeze(1)
+        return everything, everything
+    tail = {}
+    if data.labeled_head is not None:
+        tail = {
+            "labeled_head": data.labeled_head,
+            "unlabeled_head": data.unlabeled_head,
+            "imbalance": data.imbalance,
+            "unlabeled_imbalance": data.unlabeled_imbalance,
+            "unlabeled_shape": data.unlabeled_shape,
+        }
+    labeled, unlabeled = ssl_split(
+        labels,
+        num_classes,
+        labels_total=data.labels,
+        include_labeled=data.include_labeled is not False,
+        seed=config.run.seed,
+        **tail,  # type: ignore[arg-type]
+    )
+    if PRESETS[config.algorithm.algorithm].all_labels:
+        labeled = torch.cat([labeled, unlabeled]).unique()
+    return labeled, unlabeled
+
+
+def split_images(dataset: Dataset, config: SSLConfig) -> tuple[ImageSet, ImageSet, str]:
+    """Labelled and unlabelled images, and the fingerprint of who is which."""
+    labeled, unlabeled = split_indices(dataset.train.labels, dataset.num_classes, config)
+    images = dataset.train.subset(unlabeled)
+    if dataset.unlabeled is not None:
+        more = unlabeled_set(dataset.unlabeled.images)
+        images = ImageSet(
+            images=torch.cat([images.images, more.images]), labels=torch.cat([images.labels, more.labels])
+        )
+    return dataset.train.subset(labeled), images, split_fingerprint(labeled, unlabeled)
+
+
+def _add_ons(config: SSLConfig, model: nn.Module, labeled_counts: Tensor, unlabeled_count: int) -> list[AddOn]:
+    chosen, data = config.algorithm, config.data
+    if not chosen.add_on:
+        return []
+    num_classes = len(labeled_counts)
+    prior = labeled_counts.float() / labeled_counts.sum()
+    if data.unlabeled_head is not None:
+        imbalance = data.unlabeled_imbalance or data.imbalance or 1.0
+        profile = unlabeled_profile(data.unlabeled_head, imbalance, num_classes, data.unlabeled_shape)
+        prior = torch.tensor(profile, dtype=torch.float32) / sum(profile)
+    setting = Setting(
+        num_classes=num_classes,
+        labeled_counts=labeled_counts,
+        unlabeled_count=unlabeled_count,
+        unlabeled_prior=prior,
+        feature_size=head_of(model).in_features,
+        steps=config.optim.steps or 0,
+        seed=config.run.seed,
+        threshold=0.95 if chosen.threshold is None else chosen.threshold,
+        strength=chosen.adjustment,
+    )
+    return build_add_ons(chosen.add_on, setting)

@@ -7,8 +7,10 @@ from ..engine.config import to_yaml
 from ..engine.evaluation import show
 from ..engine.session import Session
 from ..engine.stopping import Interrupted
-from .build import build_task, resolved
+from .build import build_task
 from .config import SSLConfig
+from .defaults import resolved
+from .naming import identity_of, run_name
 
 
 def run(config: SSLConfig) -> int:
@@ -17,23 +19,12 @@ def run(config: SSLConfig) -> int:
     if config.call.print_config:
         print(to_yaml(config, "ssl"), end="")
         return 0
-    algorithm = config.algorithm.algorithm
-    loss = config.loss.name if algorithm != "supervised" else "ce"
-    session = Session(
-        config, "ssl", f"{config.data.dataset}_{config.data.labels}-{algorithm}-{loss}-s{config.run.seed}"
-    )
+    session = Session(config, "ssl", run_name(config))
     if config.call.dry_run:
         print(session.dry_run(build_task))
         return 0
-    identity = {
-        "dataset": config.data.dataset,
-        "algorithm": algorithm,
-        "loss": loss,
-        "model": config.algorithm.model,
-        "seed": config.run.seed,
-    }
     try:
-        folder, result = session.run(build_task, identity)
+        folder, result = session.run(build_task, identity_of(config))
     except Interrupted as stopped:
         print(stopped)
         return 130

@@ -1,62 +1,150 @@
-"""The options of `run.py ssl`. Free of torch, since `--help` imports it."""
+"""The options of `run.py ssl`. Free of torch, since `--help` imports it.
+
+An option that is None takes the value of the algorithm's preset or of the data set; `defaults.resolved` fills it in.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ..datasets.catalog import CATALOG as DATASETS
 from ..engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
 from ..errors import unknown_name
+from ..losses.catalog import LOSSES
 from ..losses.options import LossOptions
 from ..models.catalog import check_model_name
-from .presets import PRESETS
+from .presets import ACCEPTANCES, ADD_ONS, ALIGNMENTS, PRESETS, STUDENT_VIEWS, TARGETS, TEACHERS
+
+Shape = Literal["consistent", "uniform", "reversed"]
+
+
+def _one_of(names: Any) -> Any:
+    return tyro.conf.arg(metavar="{" + ",".join(names) + "}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Data: which images, and how many of them keep their label."""
 
-    dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}")] = "digits"
-    """Data set."""
+    dataset: Annotated[str, _one_of(DATASETS)] = "digits"
+    """Data set; a name ending in -lt stands for its usual long-tailed split."""
     data_root: Path | None = None
     """Where the data set lies or is to be downloaded; a folder or an .npz file of your own."""
-    labels: int = 40
-    """Labelled images in all, the same number from every class."""
-    unlabeled_ratio: int = 7
-    """Unlabelled images per labelled image in a step (mu)."""
+    labels: int | None = None
+    """Labelled images in all, the same number from every class (40 where nothing else is said)."""
+    labeled_head: int | None = None
+    """Long tail: labelled images of class 0; class c has head * imbalance^(-c/(C-1)). Takes the place of --labels."""
+    unlabeled_head: int | None = None
+    """Long tail: unlabelled images of the largest class; by default everything that is not labelled."""
+    imbalance: float | None = None
+    """Long tail: the largest labelled class over the smallest."""
+    unlabeled_imbalance: float | None = None
+    """The same for the unlabelled images, where it differs."""
+    unlabeled_shape: Shape = "consistent"
+    """Whether the unlabelled tail runs as the labelled one, the other way round, or not at all."""
+    include_labeled: bool | None = None
+    """Whether labelled images are also among the unlabelled (yes in balanced protocols, no in long-tailed ones)."""
+    extra: bool = False
+    """svhn: train on the extra images too."""
+    fold: int | None = None
+    """stl10: draw labels from this official fold of 1,000 images."""
+    image_size: int | None = None
+    """folder: bring the images to this side."""
+    unlabeled_ratio: int | None = None
+    """Unlabelled images per labelled image in a step (mu): 7, or 1 for the three oldest algorithms."""
 
     def problems(self) -> list[str]:
-        found = above(self, 0, "labels", "unlabeled_ratio")
+        counts = ("labels", "labeled_head", "unlabeled_head", "unlabeled_ratio")
+        found = above(self, 0, *(name for name in counts if getattr(self, name) is not None))
+        factors = ("imbalance", "unlabeled_imbalance")
+        found += at_least(self, 1, *(name for name in factors if getattr(self, name) is not None))
+        if self.labels is not None and self.labeled_head is not None:
+            found.append("Give --labels (balanced) or --labeled-head (long-tailed), not both.")
         return found if self.dataset in DATASETS else [*found, str(unknown_name("dataset", self.dataset, DATASETS))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmOptions:
-    """The algorithm."""
+    """The algorithm, and its parts where they differ from the published ones."""
 
-    algorithm: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}")] = "fixmatch"
+    algorithm: Annotated[str, _one_of(PRESETS)] = "fixmatch"
     """Which published algorithm to compose."""
     model: str | None = None
     """Network, such as wrn-28-2; by default the one the data set is usually trained with."""
-    threshold: float = 0.95
-    """Confidence from which a pseudo-label is accepted."""
-    unlabeled_weight: float = 1.0
+    teacher: Annotated[str | None, _one_of(TEACHERS)] = None
+    """Who makes the pseudo-labels: the network itself or its moving average."""
+    targets: Annotated[str | None, _one_of(TARGETS)] = None
+    """What they are: the most likely class, the whole prediction, or a sharpened one."""
+    sharpening: float | None = None
+    """Temperature of sharpened targets."""
+    student_view: Annotated[str | None, _one_of(STUDENT_VIEWS)] = None
+    """What is trained to agree with them: a strong view, another weak one, or the very view they come from."""
+    acceptance: Annotated[str | None, _one_of(ACCEPTANCES)] = None
+    """Which of them count."""
+    threshold: float | None = None
+    """Confidence from which one is accepted (fixed, curriculum, relative)."""
+    fairness_weight: float | None = None
+    """Weight of FreeMatch's fairness term (self-adaptive)."""
+    alignment: Annotated[str | None, _one_of(ALIGNMENTS)] = None
+    """What they look like together: as they are, like the labelled predictions, or judged as if classes were even."""
+    running_momentum: float | None = None
+    """Momentum of the running means of self-adaptive, gaussian and the alignments."""
+    unlabeled_weight: float | None = None
     """Weight of the consistency loss (lambda)."""
+    unlabeled_warmup: float | None = None
+    """Share of the run over which that weight rises from 0."""
+    add_on: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[{" + ",".join(ADD_ONS) + "} ...]")] = ()
+    """Methods for long tails, on top of any algorithm."""
+    adjustment: float = 1.0
+    """Strength (tau) of logit adjustment."""
 
     def problems(self) -> list[str]:
-        found = at_least(self, 0, "unlabeled_weight")
-        if not 0 <= self.threshold <= 1:
-            found.append(f"threshold must lie in [0, 1], got {self.threshold}.")
-        if self.algorithm not in PRESETS:
-            found.append(str(unknown_name("algorithm", self.algorithm, PRESETS)))
+        given = ("fairness_weight", "unlabeled_weight")
+        found = at_least(self, 0, "adjustment", *(name for name in given if getattr(self, name) is not None))
+        for name in ("threshold", "unlabeled_warmup"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                found.append(f"{name} must lie in [0, 1], got {value}.")
+        if self.running_momentum is not None and not 0 <= self.running_momentum < 1:
+            found.append(f"running_momentum must lie in [0, 1), got {self.running_momentum}.")
+        if self.sharpening is not None and not 0 < self.sharpening <= 1:
+            found.append(f"sharpening must lie in (0, 1], got {self.sharpening}.")
+        choices = {
+            "algorithm": PRESETS,
+            "teacher": TEACHERS,
+            "targets": TARGETS,
+            "student_view": STUDENT_VIEWS,
+            "acceptance": ACCEPTANCES,
+            "alignment": ALIGNMENTS,
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                found.append(str(unknown_name(name.replace("_", " "), value, allowed)))
+        found += [str(unknown_name("add-on", name, ADD_ONS)) for name in self.add_on if name not in ADD_ONS]
         if self.model is not None:
             try:
                 check_model_name(self.model)
             except ValueError as error:
                 found.append(str(error))
         return found
+
+
+AUTO = "auto"
+LossName = Annotated[str, tyro.conf.arg(name="loss", prefix_name=False, metavar="{" + ",".join([AUTO, *LOSSES]) + "}")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsistencyOptions(LossOptions):
+    """The consistency loss, and its own options; losses/README.md says which loss has which."""
+
+    name: LossName = AUTO
+    """Which loss of the shared module; auto is the algorithm's own."""
+
+    def problems(self) -> list[str]:
+        return [] if self.name == AUTO else super().problems()
 
 
 # The defaults are the recipe of the embedded data set: 1,352 images of 8 x 8 pixels, a minute on two cores.
@@ -69,7 +157,7 @@ class SSLConfig:
 
     data: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     algorithm: tyro.conf.OmitArgPrefixes[AlgorithmOptions] = field(default_factory=AlgorithmOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
+    loss: ConsistencyOptions = field(default_factory=ConsistencyOptions)
     optim: tyro.conf.OmitArgPrefixes[OptimOptions] = DIGITS
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
     call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)

@@ -1,9 +1,18 @@
-"""The algorithms by name: each is a choice of views, targets, acceptance, alignment and loss.
+"""The algorithms by name: each is a choice of views, teacher, targets, acceptance, alignment and loss.
 
-Free of torch, since `--help` lists them.
+Free of torch, since `--help` lists them. Constants are those of the papers; where a paper leaves one open or two
+sources differ, the comment says which one is here.
 """
 
 from dataclasses import dataclass
+
+TARGETS = ("hard", "soft", "sharpened")
+TEACHERS = ("online", "average")
+STUDENT_VIEWS = ("strong", "weak", "same")
+ACCEPTANCES = ("all", "fixed", "curriculum", "self-adaptive", "gaussian", "relative", "dash")
+ALIGNMENTS = ("none", "distribution", "uniform")
+WITH_THRESHOLD = ("fixed", "curriculum", "relative")  # the others find theirs, or need none
+WITH_MOMENTUM = ("self-adaptive", "gaussian")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,15 +22,87 @@ class Preset:
     paper: str
     unlabeled: bool = True
     """Whether it looks at unlabelled images at all."""
+    all_labels: bool = False
+    """Whether it is shown the label of every training image."""
     targets: str = "hard"
+    sharpening: float | None = None
+    teacher: str = "online"
+    student_view: str = "strong"
     acceptance: str = "fixed"
+    threshold: float | None = 0.95
+    fairness_weight: float | None = None
     alignment: str = "none"
     loss: str = "ce"
+    unlabeled_weight: float = 1.0
+    unlabeled_warmup: float = 0.0
+    """Share of the run over which the consistency weight rises from 0."""
+    unlabeled_ratio: int = 7
 
 
 PRESETS: dict[str, Preset] = {
     "supervised": Preset(paper="the labelled images alone: the baseline", unlabeled=False),
+    "fully-supervised": Preset(paper="every training label: the upper bound", unlabeled=False, all_labels=True),
+    # The three classics as TorchSSL and USB run them: one unlabelled image per labelled one, and a consistency weight
+    # that rises over the first 40 % of the run.
+    "pseudolabel": Preset(
+        paper="Pseudo-Label (Lee 2013)", student_view="same", unlabeled_warmup=0.4, unlabeled_ratio=1
+    ),
+    "pi-model": Preset(
+        paper="Pi-Model (Laine & Aila 2017, arXiv 1610.02242)",
+        targets="soft",
+        student_view="weak",
+        acceptance="all",
+        threshold=None,
+        loss="mse",
+        unlabeled_weight=10.0,
+        unlabeled_warmup=0.4,
+        unlabeled_ratio=1,
+    ),
+    "mean-teacher": Preset(
+        paper="Mean Teacher (Tarvainen & Valpola 2017, arXiv 1703.01780)",
+        targets="soft",
+        teacher="average",
+        student_view="weak",
+        acceptance="all",
+        threshold=None,
+        loss="mse",
+        unlabeled_weight=50.0,
+        unlabeled_warmup=0.4,
+        unlabeled_ratio=1,
+    ),
+    "uda": Preset(
+        paper="UDA (Xie et al. 2020, arXiv 1904.12848)",
+        targets="sharpened",
+        sharpening=0.4,
+        threshold=0.8,
+        loss="soft-ce",
+    ),
     "fixmatch": Preset(paper="FixMatch (Sohn et al. 2020, arXiv 2001.07685)"),
+    "flexmatch": Preset(paper="FlexMatch (Zhang et al. 2021, arXiv 2110.08263)", acceptance="curriculum"),
+    # The paper's fairness weight with few labels; it takes 0.05 with many, and USB 0.001 for CIFAR-10.
+    "freematch": Preset(
+        paper="FreeMatch (Wang et al. 2023, arXiv 2205.07246)",
+        acceptance="self-adaptive",
+        threshold=None,
+        fairness_weight=0.01,
+    ),
+    "softmatch": Preset(
+        paper="SoftMatch (Chen et al. 2023, arXiv 2301.10921)",
+        acceptance="gaussian",
+        threshold=None,
+        alignment="uniform",
+    ),
+    # The paper's threshold and soft targets (USB: 0.95 and hard ones). Its interpolation of logits between two domains
+    # has nothing to do where labelled and unlabelled images come from one.
+    "adamatch": Preset(
+        paper="AdaMatch (Berthelot et al. 2022, arXiv 2106.04732)",
+        targets="soft",
+        acceptance="relative",
+        threshold=0.9,
+        alignment="distribution",
+        loss="soft-ce",
+    ),
+    "dash": Preset(paper="Dash (Xu et al. 2021, arXiv 2109.00650)", acceptance="dash", threshold=None),
 }
 
 # What a loss's authors use between two views rather than between two networks (arXiv 2305.13948, semi-supervised): the
@@ -30,4 +111,19 @@ LOSS_DEFAULTS: dict[str, dict[str, object]] = {
     "dkl": {"alpha": 1.0, "beta": 0.1},
     "ikl": {"alpha": 1.0, "beta": 0.1, "mode": "exponential", "momentum": 0.99},
     "gkl": {"alpha": 1.0, "beta": 0.1, "mode": "exponential", "momentum": 0.99},
+}
+# MeanTeacher's own (same paper). The published weights of the other two presets with a large consistency weight are for
+# the mean squared error, which is small: a divergence of a whole distribution takes 1.
+AVERAGE_TEACHER_LOSS_DEFAULTS: dict[str, dict[str, object]] = {
+    name: {**options, "alpha": 0.02, "beta": 0.03} for name, options in LOSS_DEFAULTS.items()
+}
+
+# Methods for long tails, with their papers; each is one file, `add_on_<name>.py`, and one row of `add_ons.ADD_ONS`.
+ADD_ONS: dict[str, str] = {
+    "logit-adjust": "logit adjustment while training (Menon et al. 2021, arXiv 2007.07314)",
+    "logit-adjust-posthoc": "logit adjustment of the evaluated logits (same paper)",
+    "darp": "DARP (Kim et al. 2020, arXiv 2007.08844)",
+    "crest": "CReST+ (Wei et al. 2021, arXiv 2102.09559)",
+    "abc": "ABC (Lee et al. 2021, arXiv 2110.10368)",
+    "daso": "DASO (Oh et al. 2022, arXiv 2106.05682)",
 }

@@ -27,9 +27,12 @@ class PseudoLabelQuality(nn.Module):
 
     @torch.no_grad()
     def observe(self, pseudo_labels: Tensor, weight: Tensor, true_labels: Tensor) -> None:
-        """Count a batch; images whose true label is unknown (-1) are left out, and nothing waits for the device."""
+        """Count a batch; images whose true label is unknown (-1) are left out, and nothing waits for the device.
+
+        An image counts as accepted by its weight, so that utilisation is the mean weight of a soft rule too.
+        """
         known = (true_labels >= 0).float()
-        accepted = known * (weight > 0)
+        accepted = known * weight
         right = accepted * (pseudo_labels == true_labels)
         classes = true_labels.clamp(min=0).expand(3, -1)
         self.counts.scatter_add_(1, classes, torch.stack([known, accepted, right]))

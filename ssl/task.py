@@ -1,5 +1,7 @@
 """Semi-supervised learning as a task of the training loop: data, views, model, algorithm and what is logged."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,12 +9,19 @@ from torch import Tensor, nn
 
 from ..analysis.groups import split_classes
 from ..datasets.base import Dataset
+from ..datasets.contact_sheet import save_contact_sheet
+from ..engine.distributed import from_main_process
 from ..engine.predict import predict
 from ..engine.profile import Profile
+from ..engine.seeding import generator
 from ..engine.task import StepResult, Task
-from .algorithm import Consistency, PseudoLabels
+from .add_on import AddOn
+from .algorithm import Consistency
 from .batches import Batches
+from .predictions import PseudoLabels
 from .quality import PseudoLabelQuality
+
+PICTURED = 12
 
 
 class SSLTask(Task):
@@ -27,21 +36,27 @@ class SSLTask(Task):
         algorithm: nn.Module,
         steps: int,
         fingerprint: str,
+        add_ons: Sequence[AddOn] = (),
     ) -> None:
         self.dataset, self.batches, self.model, self.algorithm = dataset, batches, model, algorithm
-        self.steps, self.steps_per_epoch, self.fingerprint = steps, 0, fingerprint
+        self.steps, self.steps_per_epoch, self.fingerprint, self.add_ons = steps, 0, fingerprint, add_ons
         self.class_names = dataset.class_names
         self.train_class_counts = batches.labeled.class_counts(dataset.num_classes).cpu()
         self.groups = split_classes(self.train_class_counts.numpy())
         self.labels = {"test": dataset.test.labels}
-        self.uses_unlabeled = isinstance(algorithm, Consistency)
+        if dataset.val is not None:
+            self.labels["val"] = dataset.val.labels
+        self.uses_unlabeled = batches.sizes[1] > 0
         self.images_per_step = sum(batches.sizes)
         self.quality = PseudoLabelQuality(dataset.num_classes, self.groups).to(dataset.train.images.device)
         self.state = nn.ModuleDict({"algorithm": algorithm, "quality": self.quality})
 
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
+        for add_on in self.add_ons:
+            add_on.before_step(step, self.batches, self.predict)
         batch = self.batches(step, profile)
-        losses, pseudo = self.algorithm(model, batch, profile)
+        averaged = self.average.averaged_model if self.average is not None else None
+        losses, pseudo = self.algorithm(model, batch, step, averaged, profile)
         with profile("logging"):
             if pseudo is not None:
                 self._observe(pseudo, batch.index)
@@ -52,13 +67,40 @@ class SSLTask(Task):
         self.quality.observe(pseudo.labels, pseudo.weight, self.batches.unlabeled.labels[index])
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
-        return predict(model, self.dataset.test.images, self.batches.views.plain)
+        images = {"test": self.dataset.test, "val": self.dataset.val}[split]
+        assert images is not None
+        found = predict(model, images.images, self.batches.views.plain)
+        for add_on in self.add_ons:
+            found = add_on.evaluated(found)
+        return found
+
+    def predict(self, images: Tensor) -> Tensor:
+        """What the evaluated model says of uint8 images; the same on every process, and training goes on after it."""
+        model = self.model if self.average is None else self.average.evaluated()
+        found = from_main_process(predict(model, images, self.batches.views.plain).clone())
+        self.model.train()
+        return found
 
     def synchronize(self) -> None:
-        self.algorithm.synchronize()
+        self.algorithm.synchronize()  # type: ignore[operator]
 
     def metrics(self) -> dict[str, float | None]:
-        return self.quality.report() if self.uses_unlabeled else {}
+        return {**self.quality.report(), **self._thresholds()} if self.uses_unlabeled else {}
+
+    def _thresholds(self) -> dict[str, float | None]:
+        found = self.algorithm.acceptance.thresholds() if isinstance(self.algorithm, Consistency) else None
+        if found is None:
+            return {}
+        values = found.detach().float().cpu()
+        classes = {f"ssl/threshold/class_{c}": float(value) for c, value in enumerate(values)} if values.ndim else {}
+        return {"ssl/threshold/mean": float(values.mean()), **classes}
+
+    def begin(self, folder: Path) -> None:
+        draw = generator(0, "contact sheet")
+        pictured = self.batches.unlabeled.images[:PICTURED].cpu()
+        if len(pictured):
+            rows = self.batches.views.rows(pictured, draw)
+            save_contact_sheet(folder / "views.png", *rows.values(), captions=tuple(rows))
 
     def facts(self) -> dict[str, Any]:
         return {"pseudo_labels": self.quality.last()} if self.uses_unlabeled else {}

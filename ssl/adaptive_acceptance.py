@@ -1,0 +1,172 @@
+"""The rules of acceptance that learn their thresholds: FlexMatch, FreeMatch and SoftMatch.
+
+Shape suffixes: N unlabelled images in all, U of a step, C classes.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ..engine.distributed import max_over_processes, mean_over_processes
+from ..errors import unknown_name
+from .acceptance import Acceptance, DashThreshold, FixedThreshold, RelativeThreshold
+from .predictions import Predictions
+from .presets import ACCEPTANCES
+
+MOMENTUM = 0.999  # of running means, in both papers
+_SMALLEST = 1e-12
+
+
+class CurriculumThreshold(Acceptance):
+    """FlexMatch: the threshold of a class falls with how few images are confidently of it (arXiv 2110.08263).
+
+    sigma_c counts the images whose last confident pseudo-label was c; beta_c = sigma_c / max(max sigma, number never
+    confident) is the class's learning status, with the paper's threshold warm-up in the denominator; a class asks for
+    threshold * beta_c / (2 - beta_c).
+    """
+
+    learned: Tensor
+    counts: Tensor
+
+    def __init__(self, threshold: float, num_classes: int, unlabeled_count: int) -> None:
+        super().__init__()
+        self.threshold, self.num_classes = threshold, num_classes
+        # 0 where an image has never been confident, else 1 + its class: int16 is quick to send and to count.
+        self.register_buffer("learned", torch.zeros(unlabeled_count, dtype=torch.int16))
+        self.register_buffer("counts", torch.zeros(num_classes + 1))
+        self.counts[0] = unlabeled_count
+
+    @torch.no_grad()
+    def forward(self, seen: Predictions) -> Tensor:
+        confidence_U, class_U = seen.unlabeled.max(1)
+        weight_U = (confidence_U >= self.thresholds()[class_U]).float()
+        self._learn(seen.index, class_U, confidence_U >= self.threshold)
+        return weight_U
+
+    def thresholds(self) -> Tensor:
+        status_C = self.counts[1:] / self.counts.amax().clamp_min(1)
+        return self.threshold * status_C / (2 - status_C)
+
+    def _learn(self, index_U: Tensor, class_U: Tensor, confident_U: Tensor) -> None:
+        """The images of all processes move to their new classes; those that are not confident stay where they are."""
+        fresh = torch.zeros_like(self.learned, dtype=torch.int32)
+        fresh.scatter_reduce_(0, index_U, ((class_U + 1) * confident_U).int(), "amax")
+        fresh = max_over_processes(fresh).to(self.learned.dtype)
+        self.learned.copy_(torch.where(fresh > 0, fresh, self.learned))
+        self.counts.copy_(_count(self.learned.long(), self.num_classes + 1))
+
+
+class SelfAdaptiveThreshold(Acceptance):
+    """FreeMatch: a running mean confidence, times each class's share of the running mean prediction (arXiv 2205.07246).
+
+    Its fairness term asks the mean prediction of accepted images to follow the running mean prediction, each divided
+    by its own histogram of most likely classes: -H(norm(p / h), norm(p_batch / h_batch)).
+    """
+
+    confidence: Tensor
+    mean: Tensor
+    histogram: Tensor
+
+    def __init__(self, num_classes: int, fairness_weight: float = 0.01, momentum: float = MOMENTUM) -> None:
+        super().__init__()
+        self.num_classes, self.fairness_weight, self.momentum = num_classes, fairness_weight, momentum
+        self.register_buffer("confidence", torch.tensor(1 / num_classes))
+        self.register_buffer("mean", torch.full((num_classes,), 1 / num_classes))
+        self.register_buffer("histogram", torch.full((num_classes,), 1 / num_classes))
+
+    @torch.no_grad()
+    def forward(self, seen: Predictions) -> Tensor:
+        confidence_U, class_U = seen.unlabeled.max(1)
+        found = torch.cat([confidence_U.mean()[None], seen.unlabeled.mean(0), _histogram(class_U, self.num_classes)])
+        found = mean_over_processes(found)
+        self.confidence.lerp_(found[0], 1 - self.momentum)
+        self.mean.lerp_(found[1 : 1 + self.num_classes], 1 - self.momentum)
+        self.histogram.lerp_(found[1 + self.num_classes :], 1 - self.momentum)
+        return (confidence_U >= self.thresholds()[class_U]).float()
+
+    def thresholds(self) -> Tensor:
+        return self.confidence * self.mean / self.mean.amax()
+
+    def fairness(self, student_UC: Tensor, weight_U: Tensor) -> Tensor | None:
+        if not self.fairness_weight:
+            return None
+        student_UC = student_UC.softmax(1)
+        accepted = weight_U.sum().clamp_min(1)
+        mean_C = (student_UC * weight_U[:, None]).sum(0) / accepted
+        classes_UC = one_hot(student_UC.argmax(1), self.num_classes) * weight_U[:, None]
+        wanted = _normalized_ratio(self.mean, self.histogram)
+        got = _normalized_ratio(mean_C, classes_UC.sum(0) / accepted)
+        return self.fairness_weight * (wanted * (got + _SMALLEST).log()).sum() * (weight_U.sum() > 0)
+
+
+class GaussianWeight(Acceptance):
+    """SoftMatch: 1 above the running mean confidence, below it a Gaussian of half its deviation (arXiv 2301.10921).
+
+    lambda(p) = exp(-min(max p - mu, 0)^2 / (2 (sigma / 2)^2)) with running mu and sigma^2, n_sigma = 2.
+    """
+
+    N_SIGMA = 2
+
+    mu: Tensor
+    variance: Tensor
+
+    def __init__(self, num_classes: int, momentum: float = MOMENTUM) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mu", torch.tensor(1 / num_classes))
+        self.register_buffer("variance", torch.tensor(1.0))
+
+    @torch.no_grad()
+    def forward(self, seen: Predictions) -> Tensor:
+        confidence_U = seen.unlabeled.amax(1)
+        mean, mean_square = mean_over_processes(torch.stack([confidence_U.mean(), confidence_U.square().mean()]))
+        self.mu.lerp_(mean, 1 - self.momentum)
+        self.variance.lerp_((mean_square - mean.square()).clamp_min(0), 1 - self.momentum)
+        below_U = (confidence_U - self.mu).clamp_max(0)
+        return torch.exp(-below_U.square() / (2 * self.variance.clamp_min(_SMALLEST) / self.N_SIGMA**2))
+
+    def thresholds(self) -> Tensor:
+        """The confidence from which an image counts in full."""
+        return self.mu
+
+
+def build_acceptance(
+    name: str,
+    num_classes: int,
+    *,
+    threshold: float | None = 0.95,
+    momentum: float = MOMENTUM,
+    fairness_weight: float | None = None,
+    unlabeled_count: int = 0,
+    steps: int = 0,
+) -> Acceptance:
+    """The rule `name` of `presets.ACCEPTANCES`; each takes of the options what it needs."""
+    rules = {
+        "all": lambda: Acceptance(),
+        "fixed": lambda: FixedThreshold(threshold or 0.0),
+        "curriculum": lambda: CurriculumThreshold(threshold or 0.0, num_classes, unlabeled_count),
+        "self-adaptive": lambda: SelfAdaptiveThreshold(num_classes, fairness_weight or 0.0, momentum),
+        "gaussian": lambda: GaussianWeight(num_classes, momentum),
+        "relative": lambda: RelativeThreshold(threshold or 0.0),
+        "dash": lambda: DashThreshold(steps),
+    }
+    if name not in rules:
+        raise unknown_name("acceptance", name, ACCEPTANCES)
+    return rules[name]()
+
+
+def _histogram(classes: Tensor, num_classes: int) -> Tensor:
+    """Each class's share of `classes`."""
+    return _count(classes, num_classes) / max(len(classes), 1)
+
+
+def _count(classes: Tensor, num_classes: int) -> Tensor:
+    """How often each class is there; `bincount`, but on a GPU nothing waits for the largest class to be known."""
+    counts = torch.zeros(num_classes, device=classes.device)
+    return counts.scatter_add_(0, classes, torch.ones_like(classes, dtype=counts.dtype))
+
+
+def _normalized_ratio(part_C: Tensor, whole_C: Tensor) -> Tensor:
+    """part / whole as shares of 1; a class that never came up counts for nothing."""
+    ratio = torch.where(whole_C > 0, part_C / whole_C.clamp_min(_SMALLEST), 0)
+    return ratio / ratio.sum().clamp_min(_SMALLEST)

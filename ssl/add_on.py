@@ -1,0 +1,70 @@
+"""What a method for long-tailed semi-supervised learning may add to any algorithm: five hooks, each empty by default.
+
+Add-ons are asked in the order in which they were given, each in its own file. Their state is in their `state_dict()`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .batches import Batches
+from .predictions import Forward, PseudoLabels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What an add-on may know before training starts. No true label of an unlabelled image is in it."""
+
+    num_classes: int
+    labeled_counts: Tensor  # int64 [C]
+    unlabeled_count: int
+    unlabeled_prior: Tensor  # float [C], the shares of the classes that the unlabelled images are taken to have
+    feature_size: int
+    steps: int
+    seed: int
+    threshold: float  # confidence asked for where an add-on accepts pseudo-labels of its own
+    strength: float  # of the logit adjustment
+
+    @property
+    def prior(self) -> Tensor:
+        """The labelled images' shares of the classes, [C]."""
+        return self.labeled_counts.float() / self.labeled_counts.sum()
+
+
+Predict = Callable[[Tensor], Tensor]  # uint8 images to the evaluated model's logits
+
+
+class AddOn(nn.Module):
+    """The base: changes nothing."""
+
+    needs_features = False
+
+    def extend(self, model: nn.Module) -> nn.Module:
+        """The model to train, perhaps with a further head."""
+        return model
+
+    def before_step(self, step: int, batches: Batches, predict: Predict) -> None:
+        """Called before each step's batch is drawn."""
+
+    def adjust(self, logits_BC: Tensor) -> Tensor:
+        """The labelled images' logits, on their way into the cross-entropy."""
+        return logits_BC
+
+    def refine(self, target_UC: Tensor, seen: Forward) -> Tensor:
+        """The teacher's logits, on their way to becoming pseudo-labels."""
+        return target_UC
+
+    def losses(self, seen: Forward, pseudo: PseudoLabels) -> dict[str, Tensor]:
+        """Further losses under their names."""
+        return {}
+
+    def evaluated(self, logits_NC: Tensor) -> Tensor:
+        """The logits of an evaluation, before the most likely class is taken."""
+        return logits_NC
+
+
+def log_prior(shares: Tensor) -> Tensor:
+    """log pi; a class without images gets the share of a hundredth of an image rather than none."""
+    return torch.log(shares.clamp_min(1e-4))

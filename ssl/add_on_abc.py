@@ -1,0 +1,63 @@
+"""ABC: an auxiliary balanced classifier on the same features (Lee et al. 2021, arXiv 2110.10368).
+
+A second linear head learns from labelled images and from pairs of views, each image weighted so that every class
+counts as much as the rarest. It is what gets evaluated; pseudo-labels for the first head stay those of the algorithm.
+
+The paper keeps an image with probability (rarest count) / (its class's count), drawn anew each step; here it counts
+with that probability as its weight, the same in expectation and with less noise.
+
+Shape suffixes: B labelled images, U unlabelled ones, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, softmax
+
+from ..models.head import forward_with_features, head_of
+from .add_on import AddOn, Setting
+from .predictions import Forward, PseudoLabels
+
+
+class TwoHeads(nn.Module):
+    """A network with a second classifier: both heads' logits while training, the second's alone when evaluated."""
+
+    def __init__(self, model: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.model = model
+        self.balanced = nn.Linear(head.in_features, head.out_features)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        logits, features = forward_with_features(self.model, images)
+        balanced = self.balanced(features)
+        return (logits, balanced) if self.training else balanced
+
+
+class BalancedClassifier(AddOn):
+    """The balanced head's two losses."""
+
+    keep: Tensor
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.threshold, self.steps = setting.threshold, setting.steps
+        # A class without labelled images can only come up among pseudo-labels; it counts in full.
+        counts = setting.labeled_counts.float().clamp_min(1)
+        self.register_buffer("keep", counts.amin() / counts)
+
+    def extend(self, model: nn.Module) -> nn.Module:
+        return TwoHeads(model, head_of(model))
+
+    def losses(self, seen: Forward, pseudo: PseudoLabels) -> dict[str, Tensor]:
+        assert seen.balanced is not None, "extend() puts the second head on the model"
+        labels_B = seen.batch.labels
+        supervised_B = cross_entropy(seen.balanced.labeled, labels_B, reduction="none")
+        target_UC = softmax(seen.balanced.teacher.detach(), 1)
+        confidence_U, class_U = target_UC.max(1)
+        # As in the paper, unlabelled images count in full at first and are thinned out in the course of the run.
+        progress = min(seen.step / max(self.steps, 1), 1.0)
+        weight_U = (confidence_U >= self.threshold) * (1 - progress * (1 - self.keep[class_U]))
+        consistency_U = cross_entropy(seen.balanced.student, target_UC, reduction="none")
+        return {
+            "balanced_supervised": torch.mean(self.keep[labels_B] * supervised_B),
+            "balanced_consistency": torch.mean(weight_U * consistency_U),
+        }

@@ -1,0 +1,91 @@
+"""DASO: pseudo-labels blended from the classifier and from balanced prototypes (Oh et al. 2022, arXiv 2106.05682).
+
+A queue keeps the same number of labelled images' features for each class, from the moving average of the network; their
+means are prototypes that favour no class. Similarity to them gives a second, semantic pseudo-label q, and
+
+    p' = (1 - v_k) p + v_k q,   v_k = (m_k / max m)^(1/T),
+
+m being the share of pseudo-labels of class k, the one predicted: the more often a class is predicted, the less its
+prediction is believed. A further loss asks the student view for the same q.
+
+Shape suffixes: B labelled images, U unlabelled ones, C classes, D features, L places in a class's queue.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, softmax
+
+from ..engine.distributed import gather_rows, mean_over_processes
+from ..models.head import forward_with_features
+from .add_on import AddOn, Setting
+from .predictions import Forward, PseudoLabels
+
+QUEUE = 256  # features kept of each class
+PROTOTYPE_TEMPERATURE = 0.05
+BLEND_TEMPERATURE = 1.5  # the paper's for CIFAR-10; 0.3 where the unlabelled tail is another one
+ALIGN_WEIGHT = 1.0
+START = 0.02  # share of the run before it acts: 5,000 of 250,000 steps
+MOMENTUM = 0.99  # of the shares of pseudo-labels
+_SMALLEST = 1e-8
+
+
+class SemanticPseudoLabels(AddOn):
+    """The queue, the prototypes and the running shares of pseudo-labels."""
+
+    needs_features = True
+
+    queue: Tensor
+    filled: Tensor
+    shares: Tensor
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        classes = setting.num_classes
+        self.first_step = round(START * setting.steps)
+        self.register_buffer("queue", torch.zeros(classes, QUEUE, setting.feature_size))
+        self.register_buffer("filled", torch.zeros(classes, dtype=torch.int64))  # features ever put in, per class
+        self.register_buffer("shares", torch.full((classes,), 1 / classes))
+
+    def refine(self, target_UC: Tensor, seen: Forward) -> Tensor:
+        self._put(gather_rows(self._labeled_features(seen)), gather_rows(seen.batch.labels))
+        target_UC = target_UC.detach()
+        if seen.step < self.first_step:
+            return target_UC
+        assert seen.features is not None
+        semantic_UC = self._similarity(seen.features.teacher.detach()).softmax(1)
+        blend_C = (self.shares / self.shares.amax()) ** (1 / BLEND_TEMPERATURE)
+        blend_U1 = blend_C[target_UC.argmax(1)][:, None]
+        blended_UC = (1 - blend_U1) * softmax(target_UC, 1) + blend_U1 * semantic_UC
+        found_C = torch.zeros_like(self.shares)
+        found_C.scatter_add_(0, blended_UC.argmax(1), torch.ones_like(blend_U1[:, 0]))
+        self.shares.lerp_(mean_over_processes(found_C / max(len(target_UC), 1)), 1 - MOMENTUM)
+        return blended_UC.clamp_min(_SMALLEST).log()
+
+    def losses(self, seen: Forward, pseudo: PseudoLabels) -> dict[str, Tensor]:
+        if seen.step < self.first_step:
+            return {}
+        assert seen.features is not None
+        semantic_UC = self._similarity(seen.features.teacher.detach()).softmax(1)
+        student_UC = self._similarity(seen.features.student).log_softmax(1)
+        return {"semantic": -ALIGN_WEIGHT * (semantic_UC * student_UC).sum(1).mean()}
+
+    def _similarity(self, features_UD: Tensor) -> Tensor:
+        """Cosine similarity to the prototypes as logits [U, C]; a class without features yet is out of reach."""
+        prototypes_CD = self.queue.sum(1) / self.filled.clamp(1, QUEUE)[:, None]
+        logits_UC = normalize(features_UD, dim=1) @ normalize(prototypes_CD, dim=1).T / PROTOTYPE_TEMPERATURE
+        return logits_UC.masked_fill(self.filled == 0, -1e4)
+
+    @torch.no_grad()
+    def _labeled_features(self, seen: Forward) -> Tensor:
+        if seen.averaged is None:
+            assert seen.features is not None
+            return seen.features.labeled.detach()
+        return forward_with_features(seen.averaged.train(), seen.batch.labeled)[1].float()
+
+    @torch.no_grad()
+    def _put(self, features_BD: Tensor, labels_B: Tensor) -> None:
+        """Each feature takes the next place of its class's queue, over the oldest."""
+        same_BB = labels_B[:, None] == labels_B[None, :]
+        earlier_B = same_BB.tril(-1).sum(1)  # how many of its class come before it in this batch
+        self.queue[labels_B, (self.filled[labels_B] + earlier_B) % QUEUE] = features_BD
+        self.filled.scatter_add_(0, labels_B, torch.ones_like(labels_B))

@@ -1,0 +1,36 @@
+"""Logit adjustment (Menon et al. 2021, arXiv 2007.07314), while training or afterwards.
+
+Training with logits + tau log pi, pi the labelled images' class shares, makes the plain logits those of balanced
+classes; pseudo-labels and evaluations then take the plain ones. Afterwards, tau log pi is taken from the logits of an
+ordinary network.
+"""
+
+from torch import Tensor
+
+from .add_on import AddOn, Setting, log_prior
+
+
+class AdjustedTraining(AddOn):
+    """The labelled images' cross-entropy sees logits + tau log pi."""
+
+    shift: Tensor
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.register_buffer("shift", setting.strength * log_prior(setting.prior))
+
+    def adjust(self, logits_BC: Tensor) -> Tensor:
+        return logits_BC + self.shift
+
+
+class AdjustedEvaluation(AddOn):
+    """Evaluations see logits - tau log pi; training is left as it is."""
+
+    shift: Tensor
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.register_buffer("shift", setting.strength * log_prior(setting.prior))
+
+    def evaluated(self, logits_NC: Tensor) -> Tensor:
+        return logits_NC - self.shift.to(logits_NC.device)

@@ -1,0 +1,80 @@
+"""Semi-supervised learning from one's own Python file: any option by name, any part replaced.
+
+from tailmatch.ssl import FixedThreshold, train
+
+class Falling(FixedThreshold):
+    def forward(self, seen):
+        self.threshold = 0.95 - 0.1 * seen.step / 1000
+        return super().forward(seen)
+
+result = train(dataset="digits", labels=40, loss="ikl", steps=1000, acceptance=Falling(0.95))
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..engine.config import check, options_of, read_recipe, recipe_path, with_values
+from ..engine.session import Session
+from ..errors import UserError, unknown_name
+from .build import Parts, build_task
+from .config import SSLConfig
+from .defaults import resolved
+from .naming import identity_of, run_name
+
+PARTS = tuple(field.name for field in fields(Parts))
+
+
+def configure(**options: Any) -> SSLConfig:
+    """A checked, resolved configuration from options by their names on the command line, with `_` for `-`.
+
+    `config` names a recipe to start from. A loss's own options go in one dictionary: `loss={"name": "ikl", "beta": .1}`.
+
+    Raises:
+        UserError: for an unknown option, a value out of range, or parts that cannot be combined.
+    """
+    config = SSLConfig()
+    if (recipe := options.pop("config", None)) is not None:
+        config = read_recipe(config, recipe_path(recipe), "ssl")
+    loss = options.pop("loss", None)
+    if isinstance(loss, dict):
+        options |= {"loss" if name == "name" else f"loss.{name}": value for name, value in loss.items()}
+    elif loss is not None:
+        options["loss"] = loss
+    known = {option.name for option in options_of(SSLConfig)}
+    for name in options:
+        if name not in known:
+            raise unknown_name("option", name, [*sorted(known), *PARTS])
+    paths = {name: Path(options[name]) for name in ("out", "data_root") if options.get(name) is not None}
+    if isinstance(options.get("add_on"), str | list):
+        given = options["add_on"]
+        options["add_on"] = (given,) if isinstance(given, str) else tuple(given)
+    return resolved(check(with_values(config, {**options, **paths})))
+
+
+def train(parts: Parts | None = None, **options: Any) -> dict[str, Any]:
+    """Train and return what result.json says, with the run folder under `"folder"`.
+
+    Args:
+        parts: what to take instead of what the options name: a `dataset` or `model` of one's own, a `loss`, `targets`,
+            `acceptance` or `alignment` module, `add_ons`, `views`, or the whole `algorithm`.
+        options: as for `configure`; a part that is not a name (a module, a `Dataset`) may stand here too.
+
+    Raises:
+        UserError: as for `configure`.
+    """
+    own = {name: options.pop(name) for name in PARTS if name in options and not isinstance(options[name], str | dict)}
+    if parts is not None and own:
+        raise UserError(f"Give {', '.join(own)} in parts or by name, not both.")
+    chosen = parts or Parts(**own)
+    if chosen.dataset is not None:
+        options.setdefault("dataset", "npz")  # the catalog's name for arrays of one's own
+    config = configure(**options)
+    session = Session(config, "ssl", run_name(config))
+    identity = identity_of(config)
+    if chosen.dataset is not None:
+        identity["dataset"] = chosen.dataset.name
+    if chosen.model is not None:
+        identity["model"] = type(chosen.model).__name__
+    folder, result = session.run(lambda c, device, world: build_task(c, device, world, chosen), identity)
+    return {**result, "folder": str(folder.path)}

@@ -1,0 +1,197 @@
+"""The defaults that depend on other options, and the combinations that have no meaning. Free of torch."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..datasets.catalog import CATALOG
+from ..errors import UserError
+from .config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
+from .presets import (
+    AVERAGE_TEACHER_LOSS_DEFAULTS,
+    LOSS_DEFAULTS,
+    PRESETS,
+    WITH_MOMENTUM,
+    WITH_THRESHOLD,
+    Preset,
+)
+
+# FixMatch's networks; wrn-digits is ours.
+MODELS = {"digits": "wrn-digits", "cifar100": "wrn-28-8", "stl10": "wrn-37-2"}
+OTHER_MODEL = "wrn-28-2"
+# The usual long-tailed splits of semi-supervised learning, which are cut from the whole set and not from a long tail.
+LONG_TAILS: dict[str, dict[str, Any]] = {
+    "digits-lt": {"labeled_head": 18, "unlabeled_head": 100, "imbalance": 18.0},
+    "cifar10-lt": {"labeled_head": 1500, "unlabeled_head": 3000, "imbalance": 100.0},
+    "cifar100-lt": {"labeled_head": 150, "unlabeled_head": 300, "imbalance": 10.0},
+}
+DEFAULT_LABELS = 40
+# Running means follow the length of the run: 0.999 is for a million steps.
+LONG_MOMENTUM, SHORT_MOMENTUM, SHORT_RUN = 0.999, 0.99, 10_000
+_SQUARED_ERROR = "mse"
+
+
+def base_of(dataset: str) -> str:
+    """The data set that a long-tailed one is cut from; itself for any other."""
+    return CATALOG[dataset].base or dataset
+
+
+def resolved(config: SSLConfig) -> SSLConfig:
+    """The configuration with every None filled in that stands for a default.
+
+    Raises:
+        UserError: for parts that cannot be combined, with the reason of each.
+    """
+    preset = PRESETS[config.algorithm.algorithm]
+    if found := _meaningless(config, preset):
+        raise UserError(" ".join(found))
+    data = _data(config.data, preset)
+    if not preset.unlabeled:
+        model = config.algorithm.model or _model(config.data.dataset)
+        return replace(config, data=data, algorithm=replace(config.algorithm, model=model))
+    config = replace(config, data=data, loss=replace(config.loss, name=_loss_name(config, preset)))
+    algorithm = _algorithm(config, preset)
+    if found := _contradictions(config, algorithm):
+        raise UserError(" ".join(found))
+    by_teacher = AVERAGE_TEACHER_LOSS_DEFAULTS if algorithm.teacher == "average" else LOSS_DEFAULTS
+    defaults = by_teacher.get(config.loss.name, {})
+    loss = ConsistencyOptions(**{"name": config.loss.name, **defaults, **config.loss.given()})
+    if found := loss.problems():
+        raise UserError(" ".join(found))
+    return replace(config, algorithm=algorithm, loss=loss)
+
+
+def _data(data: DataOptions, preset: Preset) -> DataOptions:
+    tail = {} if data.labels is not None else LONG_TAILS.get(data.dataset, {})
+    filled = {name: value for name, value in tail.items() if getattr(data, name) is None}
+    data = replace(data, **filled)
+    is_tailed = data.labeled_head is not None
+    if is_tailed and data.imbalance is None:
+        raise UserError("--labeled-head asks for a long tail; say how long with --imbalance (1 for none).")
+    if not is_tailed:
+        only_tailed = ("unlabeled_head", "imbalance", "unlabeled_imbalance")
+        if given := [f"--{name.replace('_', '-')}" for name in only_tailed if getattr(data, name) is not None]:
+            raise UserError(f"{given[0]} is for long tails, which start with --labeled-head.")
+    if data.labels is None and not is_tailed and not preset.all_labels:
+        data = replace(data, labels=DEFAULT_LABELS)
+    included = data.include_labeled if data.include_labeled is not None else not is_tailed
+    ratio = (data.unlabeled_ratio or preset.unlabeled_ratio) if preset.unlabeled else data.unlabeled_ratio
+    return replace(data, include_labeled=included, unlabeled_ratio=ratio)
+
+
+def _model(dataset: str) -> str:
+    return MODELS.get(base_of(dataset), OTHER_MODEL)
+
+
+def _loss_name(config: SSLConfig, preset: Preset) -> str:
+    """The loss asked for; else the preset's, or the one that fits targets asked for."""
+    if config.loss.name != AUTO:
+        return config.loss.name
+    targets = config.algorithm.targets
+    if targets == "hard":
+        return "ce"
+    return "soft-ce" if targets is not None and preset.loss == "ce" else preset.loss
+
+
+def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
+    """The preset's parts under the ones that were asked for."""
+    given, loss = config.algorithm, config.loss.name
+    targets = given.targets or _targets(preset, loss, given.sharpening)
+    acceptance = given.acceptance or preset.acceptance
+    alignment = given.alignment or preset.alignment
+    weight = preset.unlabeled_weight
+    if preset.loss == _SQUARED_ERROR != loss and not (preset.teacher == "average" and loss in LOSS_DEFAULTS):
+        # The presets' large weights are for a squared error of probabilities (Mean Teacher's also for its dkl family).
+        weight = 1.0
+    values: dict[str, Any] = {
+        "model": _model(config.data.dataset),
+        "teacher": preset.teacher,
+        "targets": targets,
+        "student_view": preset.student_view,
+        "acceptance": acceptance,
+        "alignment": alignment,
+        "unlabeled_weight": weight,
+        "unlabeled_warmup": preset.unlabeled_warmup,
+    }
+    if targets == "sharpened":
+        values["sharpening"] = preset.sharpening or 0.5
+    if acceptance in WITH_THRESHOLD:
+        values["threshold"] = preset.threshold or 0.95
+    if acceptance == "self-adaptive":
+        values["fairness_weight"] = preset.fairness_weight or 0.0
+    if acceptance in WITH_MOMENTUM or alignment != "none":
+        short = config.optim.steps is not None and config.optim.steps <= SHORT_RUN
+        values["running_momentum"] = SHORT_MOMENTUM if short else LONG_MOMENTUM
+    return replace(given, **{name: value for name, value in values.items() if getattr(given, name) is None})
+
+
+def _targets(preset: Preset, loss: str, sharpening: float | None) -> str:
+    """The targets that fit the loss: a class for `ce`, a distribution for every other."""
+    if loss == "ce":
+        return "hard"
+    if sharpening is not None:
+        return "sharpened"
+    return "soft" if preset.targets == "hard" else preset.targets
+
+
+def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
+    """What cannot be asked for with this preset at all."""
+    given, name = config.algorithm, config.algorithm.algorithm
+    found = []
+    if len(set(given.add_on)) < len(given.add_on):
+        found.append(f"An add-on can be given once, got {' '.join(given.add_on)}.")
+    if {"logit-adjust", "logit-adjust-posthoc"} <= set(given.add_on):
+        found.append("logit-adjust and logit-adjust-posthoc both correct for the same prior; keep one of them.")
+    if {"abc", "logit-adjust-posthoc"} <= set(given.add_on):
+        found.append("abc evaluates a head that is balanced already; leave out logit-adjust-posthoc.")
+    if config.data.unlabeled_shape != "consistent" and config.data.labels is not None:
+        found.append("--unlabeled-shape is for long tails, which start with --labeled-head.")
+    if preset.unlabeled:
+        return found
+    parts = ("teacher", "targets", "sharpening", "student_view", "acceptance", "threshold", "fairness_weight")
+    parts += ("alignment", "running_momentum", "unlabeled_weight", "unlabeled_warmup")
+    asked = [f"--{part.replace('_', '-')}" for part in parts if getattr(given, part) is not None]
+    asked += [f"--add-on {add_on}" for add_on in given.add_on if not add_on.startswith("logit-adjust")]
+    asked += [f"--loss {config.loss.name}"] if config.loss.name not in (AUTO, "ce") else []
+    asked += ["--unlabeled-ratio"] if config.data.unlabeled_ratio is not None else []
+    if asked:
+        found.append(f"{name} looks at no unlabelled image, so {asked[0]} has nothing to act on; leave it out.")
+    if preset.all_labels and (config.data.labels is not None or config.data.labeled_head is not None):
+        found.append(f"{name} is shown every label; leave out --labels and --labeled-head.")
+    return found
+
+
+def _contradictions(config: SSLConfig, algorithm: AlgorithmOptions) -> list[str]:
+    """Parts that cannot work together, with the reason."""
+    loss, given, found = config.loss.name, config.algorithm, []
+    if algorithm.targets == "hard" and loss != "ce":
+        found.append(
+            f"Hard targets are a class, and {loss} compares whole predictions; take --loss ce, or leave out --targets."
+        )
+    if algorithm.targets != "hard" and loss == "ce":
+        found.append(
+            f"--loss ce takes the most likely class, so {algorithm.targets} targets would change nothing; "
+            f"take --loss soft-ce, or leave out --targets."
+        )
+    if algorithm.student_view == "same" and algorithm.targets == "soft":
+        found.append(
+            "A view that is to agree with its own prediction has no gradient; take --student-view strong or weak, "
+            "--targets sharpened, or --loss ce."
+        )
+    if algorithm.student_view == "same" and algorithm.teacher == "average":
+        found.append("--student-view same means the teacher's own view, which --teacher average does not train on.")
+    if algorithm.teacher == "average" and not config.optim.ema_decay:
+        found.append("--teacher average needs a moving average, but --ema-decay is 0; take 0.999, say.")
+    if config.loss.detach_teacher is False and (algorithm.teacher == "average" or algorithm.student_view == "same"):
+        found.append(
+            "--loss.detach-teacher false needs a teacher with a gradient: the network itself, on another view."
+        )
+    if given.sharpening is not None and algorithm.targets != "sharpened":
+        found.append(f"--sharpening is for sharpened targets, and these are {algorithm.targets}; leave it out.")
+    if given.threshold is not None and algorithm.acceptance not in WITH_THRESHOLD:
+        found.append(f"--acceptance {algorithm.acceptance} takes no --threshold; {', '.join(WITH_THRESHOLD)} do.")
+    if given.fairness_weight is not None and algorithm.acceptance != "self-adaptive":
+        found.append("--fairness-weight belongs to --acceptance self-adaptive.")
+    has_means = algorithm.acceptance in WITH_MOMENTUM or algorithm.alignment != "none"
+    if given.running_momentum is not None and not has_means:
+        found.append("--running-momentum has no running mean to act on: self-adaptive, gaussian and alignments do.")
+    return found
