@@ -41,10 +41,10 @@ Plan = Callable[[int], Draws]
 
 
 class ImageBatch(NamedTuple):
-    """Images on the device."""
+    """What `ImageLoader` gives, on the device."""
 
     images: Tensor
-    """uint8 [B, C, H, W], channels last in memory, mirrored where the draw says so, not normalised."""
+    """uint8 [B, C, H, W], not normalised."""
     labels: Tensor
     """int64 [B]"""
     indices: Tensor
@@ -163,19 +163,21 @@ class ImageLoader:
             self._running = iter(self._loader)
         try:
             decoded = next(self._running)
-        except RuntimeError as error:
+        except (RuntimeError, EOFError, OSError) as error:
             self.close()
-            if "DataLoader worker" in str(error):
-                raise UserError(
-                    f"A process that decodes images has died ({str(error).splitlines()[0]}); give it more "
-                    "(shared) memory or choose fewer --workers."
-                ) from error
-            raise
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                raise
+            # Killed while it handed over a batch, it leaves a torn connection instead of its exit code.
+            reason = str(error).splitlines()[0] if str(error) else "its connection broke"
+            raise UserError(
+                f"A process that decodes images has died ({reason}); give it more (shared) memory or choose fewer "
+                "--workers."
+            ) from error
         if isinstance(decoded, str):
             self.close()
             raise UserError(decoded)
         self._next_step = step + 1
-        return _on_device(decoded, self.device)
+        return ImageBatch(*(part.to(self.device, non_blocking=True) for part in decoded))
 
     def batches(self, start: int = 0) -> Iterator[ImageBatch]:
         """All batches from a step on."""
@@ -210,40 +212,26 @@ class _StepOrder(Sampler[Draws]):
         return self.steps - self.start
 
 
-class _Decoded(NamedTuple):
-    images_BHWC: Tensor
-    mirrored_B: Tensor
-    labels_B: Tensor
-    indices_B: Tensor
-
-
 class _DecodedBatches(Dataset[Any]):
     """What a worker does: from the draws of a batch to its pixels, or to one sentence about a file."""
 
     def __init__(self, files: FileSet, view: View, seed: int) -> None:
         self.files, self.view, self.seed = files, view, seed
 
-    def __getitem__(self, batch: Draws) -> _Decoded | str:
-        images = torch.empty((len(batch.indices), self.view.size, self.view.size, 3), dtype=torch.uint8)
-        mirrored = torch.zeros(len(images), dtype=torch.bool)
+    def __getitem__(self, batch: Draws) -> ImageBatch | str:
+        images = torch.empty((len(batch.indices), 3, self.view.size, self.view.size), dtype=torch.uint8)
         for row, (index, draw) in enumerate(zip(batch.indices.tolist(), batch.draws.tolist(), strict=True)):
             path = self.files.path(index)
             try:
                 data = Path(path).read_bytes()
-                images[row], mirrored[row] = self.view(data, draws_of(self.seed, draw, index))
+                images[row] = self.view(data, draws_of(self.seed, draw, index))
             except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
                 # An exception would arrive with the worker's whole traceback as its message.
                 return (
                     f"The image {path} cannot be read ({reason_of(error)}); `run.py data check` lists all such files."
                 )
         labels = torch.from_numpy(self.files.labels[batch.indices])
-        return _Decoded(images, mirrored, labels, torch.from_numpy(batch.indices.astype(np.int64)))
-
-
-def _on_device(decoded: _Decoded, device: torch.device) -> ImageBatch:
-    images, mirrored, labels, indices = (part.to(device, non_blocking=True) for part in decoded)
-    images = images.permute(0, 3, 1, 2)
-    return ImageBatch(torch.where(mirrored[:, None, None, None], images.flip(3), images), labels, indices)
+        return ImageBatch(images, labels, torch.from_numpy(batch.indices.astype(np.int64)))
 
 
 def _unchanged(batch: Any) -> Any:

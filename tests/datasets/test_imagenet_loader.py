@@ -34,25 +34,13 @@ def same(first: ImageBatch, second: ImageBatch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_batches_are_uint8_with_channels_last(files: FileSet) -> None:
+def test_batches_are_uint8(files: FileSet) -> None:
     with ImageLoader(files, VIEW, EpochPlan(images=20, batch_size=6, seed=0), 3) as loader:
         batch = loader.batch(0)
     assert batch.images.shape == (6, 3, 32, 32)
     assert batch.images.dtype == torch.uint8
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.images.is_contiguous()
     assert torch.equal(batch.labels, batch.indices % 3)
-
-
-def test_mirroring_is_done_on_the_device(files: FileSet) -> None:
-    class Mirrored(TrainView):
-        def __call__(self, data: bytes, draws: np.random.Generator) -> tuple[torch.Tensor, bool]:
-            return super().__call__(data, draws)[0], self.mirror
-
-    def one(mirror: bool) -> torch.Tensor:
-        plan = EpochPlan(images=20, batch_size=4, seed=1)
-        return ImageLoader(files, Mirrored(size=32, mirror=mirror), plan, 1).batch(0).images
-
-    assert torch.equal(one(True), one(False).flip(3))
 
 
 def test_neither_workers_nor_resuming_change_a_pixel(files: FileSet) -> None:
