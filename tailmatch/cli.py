@@ -3,6 +3,7 @@
 `--help` must answer at once, so nothing here or in a configuration's module may import torch.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` closed the pipe: not an error, and nothing may be printed any more
         sys.stderr.close()
         return 141
+    except OSError as error:
+        print(f"error: {_in_words(error)}", file=sys.stderr)
+        return 2
+
+
+def _in_words(error: OSError) -> str:
+    """What the system refused, where, and what to do about it."""
+    advice = {
+        errno.ENOSPC: "make room, then go on with --resume",
+        errno.EDQUOT: "make room, then go on with --resume",
+        errno.EACCES: "choose a place that you may write to with --out",
+        errno.EPERM: "choose a place that you may write to with --out",
+        errno.EROFS: "choose a place that you may write to with --out",
+        errno.ENOTDIR: "a part of this path is a file and not a folder",
+    }
+    where = "" if error.filename is None else f"{error.filename}: "
+    remedy = advice.get(error.errno or 0)
+    return f"{where}{error.strerror or error}{f'; {remedy}' if remedy else ''}."
 
 
 def _dispatch(words: list[str]) -> int:
