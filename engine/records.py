@@ -1,12 +1,14 @@
 """The run folder: everything a run leaves behind, readable without this package."""
 
+import errno
 import json
 import platform
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,13 @@ from .. import __version__
 from ..errors import UserError
 from .files import write_atomically, write_json, write_text
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two runs out of one folder there
+    fcntl = None  # type: ignore[assignment]
+
 SCHEMA = 1
+_LOCK = ".lock"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
@@ -35,18 +43,46 @@ class RunFolder:
     @classmethod
     def new(cls, out: Path | None, task: str, name: str) -> "RunFolder":
         """A fresh folder, refused where it would lie over an earlier run."""
-        path = out or Path("runs") / task / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         if out is None:
-            path = _not_taken(path)
-        elif (path / "config.yaml").exists():
-            state = "a finished run" if cls(path).is_finished else "an unfinished run"
-            advice = "" if cls(path).is_finished else f" go on with it by --resume {shlex.quote(str(path))},"
-            raise UserError(f"{path} already holds {state};{advice} choose another --out or remove the folder.")
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is not an empty folder; choose another --out.")
-        folder = cls(path)
+            folder = cls(_made(Path("runs") / task / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        else:
+            folder = cls(out)
+            folder.refuse_other_runs()
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def refuse_other_runs(self) -> None:
+        """Refuse a folder with anything in it; the empty beginnings of a run that was cut off at once do not count."""
+        if self.config_file.exists():
+            state, advice = "a finished run", ""
+            if not self.is_finished:
+                state, advice = "an unfinished run", f" go on with it by --resume {shlex.quote(str(self.path))},"
+            raise UserError(f"{self.path} already holds {state};{advice} choose another --out or remove the folder.")
+        if self.path.exists() and not (self.path.is_dir() and _holds_nothing(self.path)):
+            raise UserError(f"{self.path} exists and is not an empty folder; choose another --out.")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out of the folder; the lock ends with the process, however that ends.
+
+        A folder that no run was begun in is removed again.
+        """
+        with (self.path / _LOCK).open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    if error.errno in (errno.EACCES, errno.EAGAIN):
+                        raise UserError(
+                            f"Another run is writing to {self.path}; wait for its end, or choose another --out."
+                        ) from None
+            try:
+                for leftover in _half_written(self.path):
+                    leftover.unlink(missing_ok=True)
+                yield
+            finally:
+                if not self.config_file.exists():
+                    _remove_if_empty(self.path)
 
     @property
     def config_file(self) -> Path:
@@ -145,11 +181,36 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _not_taken(path: Path) -> Path:
+def _made(path: Path) -> Path:
+    """A new folder of this name, numbered where another run has it already."""
     candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+        else:
+            return candidate
+
+
+def _half_written(path: Path) -> list[Path]:
+    """What a killed process left of files that it was writing."""
+    return [*path.glob(".*.tmp"), *path.glob("checkpoints/.*.tmp")]
+
+
+def _holds_nothing(path: Path) -> bool:
+    beginnings = {path / "checkpoints", path / _LOCK, path / "environment.json", *_half_written(path)}
+    return all(entry in beginnings for entry in [*path.iterdir(), *path.glob("checkpoints/*")])
+
+
+def _remove_if_empty(path: Path) -> None:
+    try:
+        (path / _LOCK).unlink(missing_ok=True)
+        (path / "checkpoints").rmdir()
+        path.rmdir()
+    except OSError:
+        pass  # it holds something, or is somebody's mount point
 
 
 def _version(package: str) -> str | None:

@@ -1,10 +1,12 @@
 """One training run from a checked configuration to a finished run folder: the frame around every task."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
+from ..errors import UserError
 from .config import to_yaml
 from .device import pick_device
 from .distributed import World, barrier, joined
@@ -29,26 +31,39 @@ class Session:
 
     def run(self, build: BuildTask, identity: dict[str, Any]) -> tuple[RunFolder, dict[str, Any]]:
         """Build the task, train it (or go on training it), and give back the run folder and its result."""
-        with joined(self.world, self.device):
-            folder = self._folder()
+        if self.config.optim.batch_size % self.world.size:
+            raise UserError(
+                f"batch_size must be a multiple of the {self.world.size} processes, got {self.config.optim.batch_size}."
+            )
+        with joined(self.world, self.device), ExitStack() as held:
+            folder = self._folder(held)
             if folder.is_finished:
                 return folder, folder.result()
-            seed_everything(self.config.run.seed)
-            task = build(self.config, self.device, self.world)
+            try:
+                return folder, self._train(folder, build, identity)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                raise UserError("The memory is full; take a smaller --batch-size or --model.") from error
+
+    def _train(self, folder: RunFolder, build: BuildTask, identity: dict[str, Any]) -> dict[str, Any]:
+        seed_everything(self.config.run.seed)
+        task = build(self.config, self.device, self.world)
+        try:
             if self.world.is_main and not folder.config_file.exists():
-                folder.write_config(to_yaml(self.config, self.task_name))
                 extra = {"split_fingerprint": task.fingerprint}
                 folder.write_environment(self.device, self.config.run.seed, self.world.size, **extra)
+                # Last, since the folder counts as a run from here on.
+                folder.write_config(to_yaml(self.config, self.task_name))
             barrier()
-            identity = {"task": self.task_name, "name": folder.path.name, **identity}
+            identity = {"task": self.task_name, "name": folder.path.resolve().name, **identity}
             trainer = Trainer(task, self.config.optim, self.config.run, folder, identity, self.device, self.world)
-            try:
-                result = trainer.fit()
-            finally:
-                task.close()
-            if self.config.run.profile and self.world.is_main:
-                print(trainer.profile.table(trainer.steps_here))
-            return folder, result
+            result = trainer.fit()
+        finally:
+            task.close()
+        if self.config.run.profile and self.world.is_main:
+            print(trainer.profile.table(trainer.steps_here))
+        return result
 
     def dry_run(self, build: BuildTask) -> str:
         """What would be trained: data, parameters, steps and learning rates."""
@@ -65,19 +80,36 @@ class Session:
             f"{'device':<18}{self.device}, {torch.get_num_threads()} threads",
             f"{'split':<18}{task.fingerprint}",
         ]
+        task.close()
         return "\n".join(lines)
 
-    def _folder(self) -> RunFolder:
-        """The run folder: the main process makes it and tells the others where it is."""
-        places: list[Any] = [None]
+    def _folder(self, held: ExitStack) -> RunFolder:
+        """The run folder: the main process makes it and tells the others where it is, or why there is none."""
+        answer: list[Any] = [None]
         if self.world.is_main:
-            out, resumed = self.config.call.out, self.config.call.resume is not None
-            if resumed and (out / "config.yaml").is_file():
-                folder = RunFolder(out)
-                folder.checkpoints.mkdir(exist_ok=True)
-            else:
-                folder = RunFolder.new(out, self.task_name, self.run_name)
-            places = [folder.path]
+            try:
+                answer = [self._claimed(held).path]
+            except (UserError, OSError) as error:
+                answer = [error]
         if self.world.size > 1:
-            torch.distributed.broadcast_object_list(places, src=0)
-        return RunFolder(places[0])
+            torch.distributed.broadcast_object_list(answer, src=0)
+        if isinstance(answer[0], Exception):
+            raise answer[0]
+        return RunFolder(answer[0])
+
+    def _claimed(self, held: ExitStack) -> RunFolder:
+        out, resumed = self.config.call.out, self.config.call.resume is not None
+        if resumed and (out / "config.yaml").is_file():
+            folder = RunFolder(out)
+            if not folder.is_finished:
+                held.enter_context(folder.held())
+                folder.checkpoints.mkdir(exist_ok=True)
+            return folder
+        folder = RunFolder.new(out, self.task_name, self.run_name)
+        held.enter_context(folder.held())
+        folder.refuse_other_runs()  # a run may have begun and ended there between the look and the lock
+        return folder
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
