@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .checkpoint import load_newest, save_checkpoint, save_weights
+from .checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
 from .device import Autocast
-from .distributed import World, barrier, data_parallel, mean_over_processes
+from .distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
 from .evaluation import GROUPS, Evaluations, accuracy_of, show
 from .optim import WeightAverage, build_optimizer, set_learning_rate
 from .options import OptimOptions, RunOptions
@@ -80,7 +80,7 @@ class Trainer:
                 self.seconds = time.perf_counter() - started
                 progress.advance()
                 self._keep_records(progress)
-                if signals.asked:
+                if self._asked_to_stop(signals):
                     self._interrupt()
         return self._finish()
 
@@ -114,7 +114,7 @@ class Trainer:
         last = self.step == self.task.steps
         evaluate = last or self.step % self.eval_every == 0
         checkpoint = last or self.step % self.checkpoint_every == 0
-        if evaluate or checkpoint or self.step % self.run.log_every == 0:
+        if evaluate or self.step % self.run.log_every == 0:
             with self.profile("logging"):
                 row = self._drain()
             progress.show(loss=f"{row['train/loss']:.3f}")
@@ -169,7 +169,10 @@ class Trainer:
         return row | self.task.metrics()
 
     def _accuracy(self, model: nn.Module, split: str) -> dict[str, float | None]:
-        return accuracy_of(self._logits(model, split), self.task.labels[split], self.task.groups)
+        logits = self._logits(model, split)
+        if bool(logits.isnan().any()):  # the last update broke the weights, and no loss has seen them yet
+            self._fail("The network's outputs", "nan", self.step)
+        return accuracy_of(logits, self.task.labels[split], self.task.groups)
 
     def _logits(self, model: nn.Module, split: str) -> Tensor:
         with torch.inference_mode(), self.autocast():
@@ -185,31 +188,39 @@ class Trainer:
 
     def _drain(self) -> dict[str, float | None]:
         """The means since the last row; stops the run where a loss was not finite."""
-        losses = torch.stack([result.loss for result in self._recent]).float()
-        if not bool(losses.isfinite().all()):
-            first = int((~losses.isfinite()).nonzero()[0])
-            self._fail(self.step - len(self._recent) + first + 1, float(losses[first]))
+        losses = self._finite_losses()
         tags = {tag: None for result in self._recent for tag in result.scalars}
         means = {tag: self._mean([r.scalars[tag] for r in self._recent if tag in r.scalars]) for tag in tags}
         self._recent.clear()
         speed = self.task.images_per_step * self.steps_here / max(self.training_seconds_here, 1e-9)
-        row = {"train/loss": float(mean_over_processes(losses.mean())), **means}
+        row = {"train/loss": float(losses.mean()), **means}
         return {**row, "train/lr": self.schedule(self.step - 1), "train/images_per_second": round(speed, 1)}
 
     @property
     def training_seconds_here(self) -> float:
         return self.training_seconds - self._training_seconds_before
 
+    def _finite_losses(self) -> Tensor:
+        """The losses since the last row, means over the processes; stops all of them where one is not finite."""
+        losses = mean_over_processes(torch.stack([result.loss for result in self._recent]).float())
+        if not bool(losses.isfinite().all()):
+            first = int((~losses.isfinite()).nonzero()[0])
+            self._fail("The loss", str(float(losses[first])), self.step - len(losses) + first + 1)
+        return losses
+
     def _mean(self, values: list[Tensor]) -> float | None:
-        mean = mean_over_processes(torch.stack([value.float() for value in values]).nanmean())
+        """The mean over steps and processes of what is known."""
+        numbers = torch.stack([value.float() for value in values])
+        total, known = sum_over_processes(torch.stack([numbers.nansum(), (~numbers.isnan()).float().sum()]))
+        mean = total / known
         return float(mean) if bool(mean.isfinite()) else None
 
-    def _fail(self, step: int, loss: float) -> None:
-        saved = sorted(self.folder.checkpoints.glob("step_*.safetensors"))
+    def _fail(self, what: str, value: str, step: int) -> None:
+        saved = checkpoints(self.folder.checkpoints)
         good = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
         if self.world.is_main:
-            self._write_result("failed", error=f"loss {loss} at step {step}")
-        raise UserError(f"The loss became {loss} at step {step}; {good}. Try a lower --lr, or --clip-grad 1.")
+            self._write_result("failed", error=f"{what} became {value} at step {step}")
+        raise UserError(f"{what} became {value} at step {step}; {good}. Try a lower --lr, or --clip-grad 1.")
 
     def _write_result(self, status: str, **more: Any) -> None:
         speed = self.task.images_per_step * self.step / self.training_seconds if self.training_seconds else None
@@ -231,6 +242,8 @@ class Trainer:
     # -- stopping and going on ----------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        """Save everything; never behind a loss that was not finite."""
+        recent = self._shared_recent()
         self.task.synchronize()
         if not self.world.is_main:
             return
@@ -241,6 +254,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "random": random_state(self.device),
             "evaluations": self.evaluations.rows,
+            "recent": recent,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
         }
@@ -256,13 +270,23 @@ class Trainer:
         self.step, state, remarks = found
         for remark in remarks:
             print(remark)
-        self.task.model.load_state_dict(state["model"])
-        self.task.state.load_state_dict(state["task"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(state["ema"])
-        self.evaluations = Evaluations(state["evaluations"])
+        try:
+            self.task.model.load_state_dict(state["model"])
+            self.task.state.load_state_dict(state["task"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["ema"])
+            self.evaluations = Evaluations(state["evaluations"])
+            self._recent = [
+                StepResult(loss.to(self.device), {tag: value.to(self.device) for tag, value in scalars.items()})
+                for loss, scalars in state["recent"]
+            ]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"The checkpoints in {self.folder.checkpoints} do not fit this configuration "
+                f"({str(error).splitlines()[0]}); they come from another run or another version."
+            ) from error
         self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
         self._training_seconds_before = self.training_seconds
         if self.world.is_main:
@@ -270,11 +294,27 @@ class Trainer:
         else:  # the file holds the main process's generators; the others' need only differ from them
             torch.manual_seed(derived_seed(self.run.seed, "resumed", self.step, self.world.rank))
 
+    def _shared_recent(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """The steps since the last row, for the checkpoint: a row made after a resume is then the row it would be."""
+        if not self._recent:
+            return []
+        losses = self._finite_losses()
+        means = [
+            {tag: mean_over_processes(value.clone()) for tag, value in result.scalars.items()}
+            for result in self._recent
+        ]
+        return list(zip(losses, means, strict=True))
+
+    def _asked_to_stop(self, signals: StopSignals) -> bool:
+        """Several processes can only stop together, and meet for it as often as for a row of metrics."""
+        if self.world.size == 1 or self.step % self.run.log_every:
+            return signals.asked and self.world.size == 1
+        asked = torch.tensor(float(signals.asked), device=self.device)
+        return bool(sum_over_processes(asked) > 0)
+
     def _interrupt(self) -> None:
         if self.step == self.task.steps:
             return
-        if self._recent:
-            self._drain()  # never save a state behind a loss that was not finite
         self._save()
         if self.world.is_main:
             self.folder.close()

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from tqdm import tqdm
@@ -33,7 +34,7 @@ class Progress:
         if self._quiet or not self._bar.disable:
             return
         rate = (self.done - self._first) / max(time.perf_counter() - self._start, 1e-9)
-        to_go = time.strftime("%H:%M:%S", time.gmtime((self.steps - self.done) / max(rate, 1e-9)))
+        to_go = timedelta(seconds=round((self.steps - self.done) / max(rate, 1e-9)))
         words = "  ".join(f"{name} {word}" for name, word in self._words.items())
         print(f"step {self.done}/{self.steps}  {rate:.1f} steps/s  to go {to_go}  {words}", flush=True)
 
