@@ -33,9 +33,7 @@ def parse_run(config_type: type[Config], task: str, words: Sequence[str], progra
         raise UserError("--resume takes its configuration from the run folder; leave out --config.")
     if recipe is not None:
         default = read_recipe(default, recipe_path(recipe), task)
-    recorded_in = (
-        None if resumed is None else _recorded_config(Path(resumed), Path(_value_of(words, "--out") or resumed))
-    )
+    recorded_in = None if resumed is None else _recorded_config(Path(resumed), _value_of(words, "--out"))
     if recorded_in is not None:
         default = read_recipe(default, recorded_in, task)
     config: Any = tyro.cli(config_type, args=words, prog=program, default=default, config=TYRO)
@@ -60,14 +58,18 @@ def _with_resume_folder(words: list[str]) -> list[str]:
     return [*words[:place], out, *words[place:]]
 
 
-def _recorded_config(resumed: Path, out: Path) -> Path | None:
-    """The configuration of the run to resume; None where `--out` names a folder that nothing was written to yet."""
-    if resumed != out:
+def _recorded_config(resumed: Path, out: str | None) -> Path | None:
+    """The configuration of the run to resume; None where `--out` names a folder that no run was begun in yet.
+
+    So `--out DIR --resume` starts a run or goes on with it, whichever there is to do.
+    """
+    if out is not None and resumed != Path(out):
         raise UserError(f"--resume {resumed} writes to that same folder; leave out --out {out}.")
     if (resumed / "config.yaml").is_file():
         return resumed / "config.yaml"
-    if resumed.is_dir() and any(resumed.iterdir()):
-        raise UserError(f"{resumed} holds no run to resume: config.yaml is missing.")
+    if out is None:
+        what = "holds no run to resume: config.yaml is missing" if resumed.is_dir() else "is no run folder"
+        raise UserError(f"{resumed} {what}; give the folder that an earlier run wrote.")
     return None
 
 

@@ -8,6 +8,7 @@ Recipe files are read from YAML's node tree rather than its values, because only
 word and `3e-2` a number (YAML reads the first as False and the second as a string).
 """
 
+import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
@@ -22,6 +23,7 @@ from ..errors import UserError, nearest
 from .options import CallOptions
 
 Config = TypeVar("Config")
+_ABOUT_THE_CALL = frozenset(field.name for field in fields(CallOptions))
 _TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
 
 
@@ -63,13 +65,17 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def problems_of(config: Any) -> list[str]:
-    """What every group's own `problems()` says, the whole configuration's last."""
+    """Numbers that are none, what every group's own `problems()` says, and the whole configuration's."""
+    values = flat(config).items()
+    endless = {name: value for name, value in values if isinstance(value, float) and not math.isfinite(value)}
     found: list[str] = []
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value) and hasattr(value, "problems"):
             found += value.problems()
-    return found + (config.problems() if hasattr(config, "problems") else [])
+    found += config.problems() if hasattr(config, "problems") else []
+    others = [problem for problem in found if problem.split(" ")[0] not in endless]
+    return [f"{name} must be a finite number, got {value}." for name, value in endless.items()] + others
 
 
 def check(config: Config) -> Config:
@@ -118,7 +124,7 @@ def read_recipe(config: Config, path: Path, task: str) -> Config:
         return config
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path} must hold `name: value` lines, got {_kind(root)}.")
-    options = {option.name: option for option in options_of(type(config))}
+    options = {option.name: option for option in options_of(type(config)) if option.name not in _ABOUT_THE_CALL}
     values, problems = _read_mapping(root, path, options, task)
     if problems:
         raise UserError("\n".join(problems))
@@ -127,8 +133,7 @@ def read_recipe(config: Config, path: Path, task: str) -> Config:
 
 def recorded(config: Any) -> dict[str, Any]:
     """What a run records of its configuration: everything but the options of the one call."""
-    about_the_call = {field.name for field in fields(CallOptions)}
-    return {name: _plain(value) for name, value in flat(config).items() if name not in about_the_call}
+    return {name: _plain(value) for name, value in flat(config).items() if name not in _ABOUT_THE_CALL}
 
 
 def to_yaml(config: Any, task: str) -> str:
@@ -161,6 +166,8 @@ def _read_mapping(
         elif name == "task":
             if node.value != task:
                 problems.append(f"{where}: this recipe is for `run.py {node.value}`, not `run.py {task}`.")
+        elif name in _ABOUT_THE_CALL:
+            problems.append(f"{where}: {name} is about one call; give it on the command line as --{_dashed(name)}.")
         elif name not in options:
             problems.append(f"{where}: unknown option {name!r}.{nearest(name, options)}")
         else:
@@ -175,7 +182,7 @@ def _flat_nodes(node: yaml.MappingNode, options: Mapping[str, Option], prefix: s
     """The leaves of a recipe under their flat names; `loss: {name: ikl}` is `loss`, a nested group is dotted."""
     for key, value in node.value:
         name = f"{prefix}{key.value}"
-        if isinstance(value, yaml.MappingNode):
+        if isinstance(value, yaml.MappingNode) and not prefix:  # options are one level deep at most
             yield from _flat_nodes(value, options, f"{name}.")
         elif key.value == "name" and prefix:
             yield prefix[:-1], value
@@ -255,6 +262,10 @@ def _replace_at(config: Any, path: tuple[str, ...], value: Any) -> Any:
     if len(path) > 1:
         value = _replace_at(getattr(config, path[0]), path[1:], value)
     return replace(config, **{path[0]: value})
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _plain(value: Any) -> Any:

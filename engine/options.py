@@ -49,12 +49,14 @@ class OptimOptions:
     """Decay of the moving average of the weights, which is what gets evaluated; 0 turns it off."""
 
     def problems(self) -> list[str]:
-        found = at_least(self, 0, "momentum", "weight_decay", "warmup") + above(self, 0, "batch_size", "lr", "gamma")
+        found = at_least(self, 0, "weight_decay", "warmup") + above(self, 0, "batch_size", "lr", "gamma")
+        if not 0 <= self.momentum < 1:
+            found.append(f"momentum must lie in [0, 1), got {self.momentum}.")
         if self.steps is not None and self.steps < 1:
             found.append(f"steps must be at least 1, got {self.steps}.")
         if not 0 <= self.ema_decay < 1:
             found.append(f"ema_decay must lie in [0, 1), got {self.ema_decay}.")
-        if self.clip_grad is not None and self.clip_grad <= 0:
+        if self.clip_grad is not None and not self.clip_grad > 0:
             found.append(f"clip_grad must be above 0, got {self.clip_grad}; leave it out for no clipping.")
         if any(not 0 < m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
             found.append(f"milestones must be rising fractions between 0 and 1, got {self.milestones}.")
@@ -93,7 +95,10 @@ class RunOptions:
     def problems(self) -> list[str]:
         given = ("threads", "eval_every", "checkpoint_every")
         found = above(self, 0, "log_every", *(name for name in given if getattr(self, name) is not None))
-        return found + at_least(self, 0, "workers", "seed")
+        found += at_least(self, 0, "workers")
+        if not 0 <= self.seed < 2**63:
+            found.append(f"seed must lie between 0 and 2^63 - 1, got {self.seed}.")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
