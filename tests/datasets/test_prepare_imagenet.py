@@ -1,6 +1,8 @@
 """`data prepare` and `data check` on a miniature ImageNet-LT, its lists served from this machine."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -337,3 +339,8 @@ def test_the_command_line(miniature: Miniature, capsys: pytest.CaptureFixture[st
 
 def test_listing_needs_no_options() -> None:
     assert list_datasets(ListConfig()) == 0
+
+
+def test_preparing_needs_no_torch() -> None:
+    program = "import sys, tailmatch.datasets.prepare; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
