@@ -30,10 +30,26 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -
     groups = decay_groups(parameters, options.weight_decay, options.decay_all)
     devices = {p.device.type for group in groups for p in group["params"]}  # type: ignore[attr-defined]
     fused = devices <= {"cpu", "cuda"}
+    optimizer: torch.optim.Optimizer
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=fused)
-    nesterov = options.nesterov and options.momentum > 0
-    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=nesterov, fused=fused)
+        optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=fused)
+    else:
+        nesterov = options.nesterov and options.momentum > 0
+        optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=nesterov, fused=fused)
+    optimizer.register_load_state_dict_post_hook(_lay_out_state)
+    return optimizer
+
+
+def _lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Bring loaded state into its parameter's memory order (a checkpoint knows none).
+
+    The fused kernels walk parameter and momentum in the order they lie in memory: where one is channels-last and the
+    other is not, they combine numbers that do not belong together, without an error.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
