@@ -104,7 +104,7 @@ class EpochOptions(OptimOptions):
 
 
 # The defaults are the recipe of the embedded data set: 437 images of 8 x 8 pixels, seconds on two cores.
-DIGITS = EpochOptions(batch_size=32, lr=0.1, schedule="cosine", warmup=5, ema_decay=0)
+DIGITS = EpochOptions(batch_size=32, lr=0.1, schedule="cosine", warmup=5.0, ema_decay=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

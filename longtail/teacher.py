@@ -126,13 +126,13 @@ def _likely_cause(
     prefix = _common_prefix(missing, unexpected)
     if prefix:
         return f"All its names begin with {prefix!r}: save the state dict of the network itself, without its wrapper."
+    if len(reshaped) > len(missing) + len(unexpected):
+        return f"It is of a narrower or wider network, or for other images: name it by --teacher instead of {name}."
     if missing and unexpected:
         return f"It is of another kind of network: name it by --teacher instead of {name}."
     if unexpected:
         return f"It is of a deeper network, or one with more parts: name it by --teacher instead of {name}."
-    if missing:
-        return f"It is of a shallower network, or only a part was saved: name it by --teacher instead of {name}."
-    return f"It is of a narrower or wider network, or for other images: name it by --teacher instead of {name}."
+    return f"It is of a shallower network, or only a part was saved: name it by --teacher instead of {name}."
 
 
 def _common_prefix(missing: list[str], unexpected: list[str]) -> str | None:

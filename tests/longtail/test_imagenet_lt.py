@@ -1,0 +1,76 @@
+"""The ImageNet-LT recipe from end to end, on a miniature of it and with small networks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tailmatch.datasets.data_config import PrepareConfig
+from tailmatch.datasets.prepare import prepare
+
+from tests.datasets.miniature_imagenet import TRAIN_COUNTS, Miniature, build_miniature, served
+
+Longtail = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    made = build_miniature(tmp_path_factory.mktemp("imagenet") / "images")
+    with served(made.lists) as url:
+        config = PrepareConfig(dataset="imagenet-lt", root=made.root, checksum=made.checksums, workers=0, lists_url=url)
+        assert prepare(config) == 0
+    return made
+
+
+def words_for(miniature: Miniature, out: Path) -> list[object]:
+    """The recipe's own words, cut down to a size that a CPU can decode and train."""
+    small = ["--image-size", 32, "--model", "resnet20", "--epochs", 2, "--batch-size", 16, "--workers", 0]
+    return [*small, "--eval-every", 3, "--data-root", miniature.root, "--out", out]
+
+
+def test_teacher_and_student(longtail: Longtail, miniature: Miniature, tmp_path: Path) -> None:
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    assert longtail("--config", "imagenet_lt_x101_baseline", *words_for(miniature, teacher)) == 0
+    words = words_for(miniature, student)
+    pair = ("--config", "imagenet_lt_x101_r50", "--teacher", "resnet20", "--teacher-checkpoint", teacher)
+    assert longtail(*pair, "--loss", "gkl", *words) == 0
+
+    result = json.loads((student / "result.json").read_text())
+    assert result["steps"] == 2 * (sum(TRAIN_COUNTS) // 16)
+    assert result["groups"]["rule"] == "default"
+    assert result["groups"]["many"] == []
+    assert result["accuracy"]["last"]["many"] is None
+    assert result["accuracy"]["last"]["few"] is not None
+    assert result["val_accuracy"]["last"]["all"] is not None
+    arrays = np.load(student / "predictions.npz")
+    assert arrays["train_class_counts"].tolist() == list(TRAIN_COUNTS)
+    np.testing.assert_allclose(
+        arrays["teacher_logits"], np.load(teacher / "predictions.npz")["logits"], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_second_stages_and_samplers_read_files_too(longtail: Longtail, miniature: Miniature, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    words = words_for(miniature, first)
+    assert longtail("--config", "imagenet_lt_r18_baseline", "--sampler", "class-balanced", *words) == 0
+    for stage in ("ncm", "crt"):
+        words = ["--stage2", stage, "--stage1", first, "--epochs", 1, "--batch-size", 16, "--workers", 0]
+        assert longtail(*words, "--out", tmp_path / stage) == 0
+
+
+def test_workers_and_resuming_change_nothing(longtail: Longtail, miniature: Miniature, tmp_path: Path) -> None:
+    for name, workers in (("alone", 0), ("crew", 2)):
+        words = words_for(miniature, tmp_path / name)
+        words[words.index("--workers") + 1] = workers
+        assert longtail("--config", "imagenet_lt_r18_baseline", *words) == 0
+    alone, crew = (np.load(tmp_path / name / "predictions.npz")["logits"] for name in ("alone", "crew"))
+    np.testing.assert_array_equal(alone, crew)
+
+
+def test_tails_of_its_own_are_refused(
+    longtail: Longtail, miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = words_for(miniature, tmp_path / "run")
+    assert longtail("--dataset", "imagenet-lt", "--imbalance", 10, *words) == 2
+    assert "has its tail and its validation images" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""The ImageNet-LT and CIFAR-LT recipes are the published ones, to the digit."""
+
+import math
+from pathlib import Path
+
+import pytest
+from tailmatch.datasets.imagenet_loader import EpochPlan
+from tailmatch.datasets.imagenet_views import EvalView, TrainView
+from tailmatch.engine.command_line import parse_run
+from tailmatch.engine.config import recipe_names
+from tailmatch.engine.optim import build_optimizer
+from tailmatch.engine.schedule import build_schedule
+from tailmatch.longtail.config import LongtailConfig
+from tailmatch.longtail.presets import PAIRS
+from tailmatch.longtail.resolve import resolved
+from tailmatch.models.catalog import check_model_name
+from torch import nn
+
+IMAGENET_LT = [name for name in recipe_names() if name.startswith("imagenet_lt")]
+TRAIN_IMAGES = 115_846
+ITERATIONS = 905
+
+
+def config_of(*words: str) -> LongtailConfig:
+    return resolved(parse_run(LongtailConfig, "longtail", words, "run.py longtail"))
+
+
+def with_teacher(recipe: str, loss: str) -> LongtailConfig:
+    return config_of("--config", recipe, "--loss", loss, "--teacher-checkpoint", "teacher.pth")
+
+
+def test_all_the_recipes_are_there() -> None:
+    baselines = {f"imagenet_lt_{name}_baseline" for name in ("x101", "r50", "r18")}
+    pairs = {f"imagenet_lt_{name}" for name in ("x101_r50", "x101_r18", "r50_r50", "r18_r18")}
+    assert set(IMAGENET_LT) == baselines | pairs
+    assert {"cifar10_lt", "cifar100_lt", "digits_lt"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("recipe", IMAGENET_LT)
+def test_imagenet_lt_is_the_published_recipe(recipe: str) -> None:
+    words = ["--config", recipe] + ([] if recipe.endswith("baseline") else ["--teacher-checkpoint", "teacher.pth"])
+    config = config_of(*words)
+    optim = config.optim
+    check_model_name(str(config.method.model))
+    assert (config.data.dataset, optim.epochs, optim.batch_size) == ("imagenet-lt", 90, 128)
+    assert (optim.optimizer, optim.momentum, optim.nesterov) == ("sgd", 0.9, False)
+    assert (optim.weight_decay, optim.decay_all, optim.clip_grad, optim.ema_decay) == (5e-4, True, None, 0)
+    assert (config.label_loss.name, config.method.sampler) == ("cross-entropy", "instance")
+    assert config.distillation.label_weight == 1
+
+    steps_per_epoch = EpochPlan(images=TRAIN_IMAGES, batch_size=128, seed=0).steps_per_epoch
+    assert steps_per_epoch == ITERATIONS
+    rate = build_schedule(optim, 90 * ITERATIONS, ITERATIONS)
+    for epoch in range(90):
+        published = 0.05 * (epoch + 1) / 10 if epoch < 10 else 0.025 * (1 + math.cos(math.pi * (epoch - 9) / 81))
+        for step in (epoch * ITERATIONS, (epoch + 1) * ITERATIONS - 1):
+            assert rate(step) == pytest.approx(published, rel=1e-12)
+    assert f"{rate(90 * ITERATIONS - 1):.1e}" == "1.9e-05"
+
+
+def test_the_views_are_the_published_ones() -> None:
+    train, evaluation = TrainView(), EvalView()
+    assert (train.size, train.scale, train.ratio, train.mirror) == (224, (0.08, 1.0), (3 / 4, 4 / 3), True)
+    assert (evaluation.size, evaluation.short_side) == (224, 256)
+
+
+PUBLISHED = {
+    "imagenet_lt_x101_r18": (4, (4, 4)),
+    "imagenet_lt_x101_r50": (3, (3, 4)),
+    "imagenet_lt_r50_r50": (1, (1, 1)),
+    "imagenet_lt_r18_r18": (4, (1, 0.5)),
+}
+
+
+@pytest.mark.parametrize("recipe", list(PUBLISHED))
+def test_loss_weights_are_the_published_ones(recipe: str) -> None:
+    kl_weight, (alpha, beta) = PUBLISHED[recipe]
+    kl = with_teacher(recipe, "kl")
+    assert (kl.distillation.kd_weight, kl.loss.temperature) == (kl_weight, 1)
+    for loss in ("ikl", "gkl"):
+        config = with_teacher(recipe, loss)
+        assert config.distillation.kd_weight == 1
+        assert (config.loss.alpha, config.loss.beta, config.loss.weights) == (alpha, beta, "class")
+    assert (config.loss.gamma, config.loss.weight_temperature) == (0.3, 1)
+    dkd = with_teacher(recipe, "dkd")
+    assert (dkd.loss.alpha, dkd.loss.beta, dkd.loss.temperature) == (1, 0.5, 1)
+    assert (kl.distillation.teacher, kl.method.model) in PAIRS
+
+
+def test_what_is_given_counts_more_than_what_is_published() -> None:
+    words = (
+        "--config",
+        "imagenet_lt_x101_r50",
+        "--teacher-checkpoint",
+        "t.pth",
+        "--loss.beta",
+        "2",
+        "--kd-weight",
+        "5",
+    )
+    config = config_of(*words)
+    assert (config.loss.alpha, config.loss.beta, config.distillation.kd_weight) == (3, 2, 5)
+
+
+def test_cifar_lt_is_the_published_recipe() -> None:
+    config = config_of("--config", "cifar100_lt")
+    steps_per_epoch = 10_847 // 128
+    rate = build_schedule(config.optim, 200 * steps_per_epoch, steps_per_epoch)
+    for epoch in range(200):
+        wanted = 0.1 * ((epoch + 1) / 5 if epoch < 5 else 1 if epoch < 160 else 1e-2 if epoch < 180 else 1e-4)
+        assert rate(epoch * steps_per_epoch) == pytest.approx(wanted)
+    assert (config.method.model, config.data.imbalance, config.optim.weight_decay) == ("resnet32", 100, 2e-4)
+
+
+def test_decay_all_decays_biases_too() -> None:
+    options = config_of("--config", "cifar10_lt").optim
+    groups = build_optimizer(nn.Linear(3, 2).parameters(), options).param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(2, 2e-4)]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*lt*.yaml")), ids=lambda p: p.stem
+)
+def test_a_recipe_opens_with_what_to_expect(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("# Paper: ", "# Time: ", "# Accuracy", f"# Command: python run.py longtail --config {path.stem}"):
+        assert any(line.startswith(word) for line in head), f"{path.name} lacks {word!r}"
