@@ -59,8 +59,8 @@ class CurriculumThreshold(Acceptance):
 class SelfAdaptiveThreshold(Acceptance):
     """FreeMatch: a running mean confidence, times each class's share of the running mean prediction (arXiv 2205.07246).
 
-    Its fairness term asks the mean prediction of accepted images to follow the running mean prediction, each divided
-    by its own histogram of most likely classes: -H(norm(p / h), norm(p_batch / h_batch)).
+    Its fairness term is -H(norm(p / h), norm(p' / h')), H being the cross-entropy, p and h the running mean prediction
+    and histogram of most likely classes, p' and h' those of the student views of accepted images.
     """
 
     confidence: Tensor

@@ -21,7 +21,7 @@ from ..losses.modules import TeacherLoss
 from ..models.head import forward_with_features
 from .acceptance import Acceptance
 from .add_on import AddOn
-from .alignment import NoAlignment
+from .alignment import Alignment
 from .batches import Batch
 from .predictions import Forward, PerView, Predictions, PseudoLabels
 
@@ -33,7 +33,8 @@ class Supervised(nn.Module):
 
     def __init__(self, add_ons: Sequence[AddOn] = ()) -> None:
         super().__init__()
-        self.add_ons = nn.ModuleList(add_ons)
+        self.add_ons = tuple(add_ons)
+        self.add_on_states = nn.ModuleList(add_ons)
 
     def synchronize(self) -> None:
         """Nothing is spread over processes."""
@@ -56,7 +57,7 @@ class Consistency(nn.Module):
         loss: TeacherLoss,
         targets: nn.Module,
         acceptance: Acceptance,
-        alignment: nn.Module | None = None,
+        alignment: Alignment | None = None,
         teacher: str = "online",
         student_view: str = "strong",
         unlabeled_weight: float = 1.0,
@@ -65,10 +66,11 @@ class Consistency(nn.Module):
     ) -> None:
         super().__init__()
         self.loss, self.targets, self.acceptance = loss, targets, acceptance
-        self.alignment = alignment or NoAlignment()
+        self.alignment = alignment or Alignment()
         self.teacher, self.student_view = teacher, student_view
         self.unlabeled_weight, self.warmup_steps = unlabeled_weight, warmup_steps
-        self.add_ons = nn.ModuleList(add_ons)
+        self.add_ons = tuple(add_ons)
+        self.add_on_states = nn.ModuleList(add_ons)
         self.with_features = any(add_on.needs_features for add_on in add_ons)
 
     def synchronize(self) -> None:
@@ -154,8 +156,8 @@ class Consistency(nn.Module):
         return min(step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
 
 
-def supervised_loss(logits_BC: Tensor, labels_B: Tensor, add_ons: nn.ModuleList) -> Tensor:
+def supervised_loss(logits_BC: Tensor, labels_B: Tensor, add_ons: Sequence[AddOn]) -> Tensor:
     """Cross-entropy of the labelled images, with what the add-ons have to say to their logits."""
     for add_on in add_ons:
-        logits_BC = add_on.adjust(logits_BC)  # type: ignore[operator]
+        logits_BC = add_on.adjust(logits_BC)
     return cross_entropy(logits_BC, labels_B)

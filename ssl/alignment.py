@@ -16,10 +16,11 @@ MOMENTUM = 0.999  # of the running means (USB; ReMixMatch averages the last 128 
 _SMALLEST = 1e-6
 
 
-class NoAlignment(nn.Module):
-    """Pseudo-labels as the teacher gives them."""
+class Alignment(nn.Module):
+    """The base, which changes nothing: pseudo-labels as the teacher gives them."""
 
     shifts_targets = False
+    """Whether targets see the aligned predictions, or acceptance alone."""
 
     def observe(self, seen: Predictions) -> None:
         """Nothing to keep."""
@@ -29,7 +30,7 @@ class NoAlignment(nn.Module):
         return None
 
 
-class DistributionAlignment(nn.Module):
+class DistributionAlignment(Alignment):
     """p ~ p * (labelled mean) / (unlabelled mean), running means of the network's own predictions.
 
     Berthelot et al. 2020 (ReMixMatch, arXiv 1911.09785) with AdaMatch's target, the predictions of labelled images.
@@ -70,10 +71,10 @@ class UniformAlignment(DistributionAlignment):
         return -self.unlabeled_mean.clamp_min(_SMALLEST).log()
 
 
-def build_alignment(name: str, num_classes: int, momentum: float) -> nn.Module:
+def build_alignment(name: str, num_classes: int, momentum: float) -> Alignment:
     """The alignment `name` of `presets.ALIGNMENTS`."""
     if name not in ALIGNMENTS:
         raise unknown_name("alignment", name, ALIGNMENTS)
     if name == "none":
-        return NoAlignment()
+        return Alignment()
     return (DistributionAlignment if name == "distribution" else UniformAlignment)(num_classes, momentum)

@@ -28,7 +28,7 @@ PARTS = tuple(field.name for field in fields(Parts))
 def configure(**options: Any) -> SSLConfig:
     """A checked, resolved configuration from options by their names on the command line, with `_` for `-`.
 
-    `config` names a recipe to start from. A loss's own options go in one dictionary: `loss={"name": "ikl", "beta": .1}`.
+    `config` names a recipe to start from. A loss's own options go in a dictionary: `loss={"name": "ikl", "beta": 0.1}`.
 
     Raises:
         UserError: for an unknown option, a value out of range, or parts that cannot be combined.

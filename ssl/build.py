@@ -21,7 +21,7 @@ from .adaptive_acceptance import build_acceptance
 from .add_on import AddOn, Setting
 from .add_ons import build_add_ons
 from .algorithm import Consistency, Supervised
-from .alignment import build_alignment
+from .alignment import Alignment, build_alignment
 from .batches import Batches, Views
 from .config import SSLConfig
 from .defaults import base_of
@@ -44,7 +44,7 @@ class Parts:
     loss: TeacherLoss | None = None
     targets: nn.Module | None = None
     acceptance: Acceptance | None = None
-    alignment: nn.Module | None = None
+    alignment: Alignment | None = None
     add_ons: tuple[AddOn, ...] | None = None
     views: Views | None = None
 

@@ -147,8 +147,8 @@ def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
         found.append("--unlabeled-shape is for long tails, which start with --labeled-head.")
     if preset.unlabeled:
         return found
-    parts = ("teacher", "targets", "sharpening", "student_view", "acceptance", "threshold", "fairness_weight")
-    parts += ("alignment", "running_momentum", "unlabeled_weight", "unlabeled_warmup")
+    parts = ["teacher", "targets", "sharpening", "student_view", "acceptance", "threshold", "fairness_weight"]
+    parts += ["alignment", "running_momentum", "unlabeled_weight", "unlabeled_warmup"]
     asked = [f"--{part.replace('_', '-')}" for part in parts if getattr(given, part) is not None]
     asked += [f"--add-on {add_on}" for add_on in given.add_on if not add_on.startswith("logit-adjust")]
     asked += [f"--loss {config.loss.name}"] if config.loss.name not in (AUTO, "ce") else []

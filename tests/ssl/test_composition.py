@@ -1,0 +1,130 @@
+"""Presets, replaced parts, and the combinations that have no meaning."""
+
+import pytest
+from tailmatch.losses.catalog import LOSSES
+from tailmatch.ssl.api import configure
+
+from tailmatch.errors import UserError
+from tailmatch.ssl import PRESETS
+
+PUBLISHED = {
+    # targets, teacher, student view, acceptance, threshold, alignment, loss, weight, warm-up, mu
+    "pseudolabel": ("hard", "online", "same", "fixed", 0.95, "none", "ce", 1.0, 0.4, 1),
+    "pi-model": ("soft", "online", "weak", "all", None, "none", "mse", 10.0, 0.4, 1),
+    "mean-teacher": ("soft", "average", "weak", "all", None, "none", "mse", 50.0, 0.4, 1),
+    "uda": ("sharpened", "online", "strong", "fixed", 0.8, "none", "soft-ce", 1.0, 0.0, 7),
+    "fixmatch": ("hard", "online", "strong", "fixed", 0.95, "none", "ce", 1.0, 0.0, 7),
+    "flexmatch": ("hard", "online", "strong", "curriculum", 0.95, "none", "ce", 1.0, 0.0, 7),
+    "freematch": ("hard", "online", "strong", "self-adaptive", None, "none", "ce", 1.0, 0.0, 7),
+    "softmatch": ("hard", "online", "strong", "gaussian", None, "uniform", "ce", 1.0, 0.0, 7),
+    "adamatch": ("soft", "online", "strong", "relative", 0.9, "distribution", "soft-ce", 1.0, 0.0, 7),
+    "dash": ("hard", "online", "strong", "dash", None, "none", "ce", 1.0, 0.0, 7),
+}
+CONSISTENT = [name for name in PRESETS if PRESETS[name].unlabeled]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_resolves_to_the_published_parts(name):
+    config = configure(algorithm=name, steps=2**20)
+    got = config.algorithm
+    parts = (got.targets, got.teacher, got.student_view, got.acceptance, got.threshold, got.alignment)
+    weights = (config.loss.name, got.unlabeled_weight, got.unlabeled_warmup, config.data.unlabeled_ratio)
+    assert (*parts, *weights) == PUBLISHED[name]
+
+
+def test_the_constants_beyond_the_table():
+    assert configure(algorithm="uda").algorithm.sharpening == 0.4
+    freematch = configure(algorithm="freematch", steps=2**20).algorithm
+    assert (freematch.fairness_weight, freematch.running_momentum) == (0.01, 0.999)
+    assert configure(algorithm="softmatch", steps=600).algorithm.running_momentum == 0.99
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", CONSISTENT)
+def test_any_algorithm_takes_any_loss(name, loss):
+    if name == "pseudolabel" and loss != "ce":
+        with pytest.raises(UserError, match="has no gradient"):
+            configure(algorithm=name, loss=loss)
+        return
+    config = configure(algorithm=name, loss=loss)
+    assert config.loss.name == loss
+    assert (config.algorithm.targets == "hard") == (loss == "ce")
+    assert configure_again(config) == config
+
+
+def configure_again(config):
+    from tailmatch.ssl import resolved
+
+    return resolved(config)  # what a resumed run does with the recorded configuration
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_resolved_configuration_resolves_to_itself(name):
+    config = configure(algorithm=name)
+    assert configure_again(config) == config
+
+
+def test_the_published_options_of_ikl_between_views_and_with_an_average_teacher():
+    fixmatch = configure(loss="ikl").loss
+    assert (fixmatch.alpha, fixmatch.beta, fixmatch.mode) == (1.0, 0.1, "exponential")
+    teacher = configure(algorithm="mean-teacher", loss="ikl")
+    assert (teacher.loss.alpha, teacher.loss.beta, teacher.algorithm.unlabeled_weight) == (0.02, 0.03, 50.0)
+    assert configure(algorithm="mean-teacher", loss="kl").algorithm.unlabeled_weight == 1.0
+    reference = configure(loss={"name": "ikl", "weights": "sample", "detach_teacher": False}).loss
+    assert (reference.weights, reference.detach_teacher) == ("sample", False)
+
+
+def test_options_override_a_presets_parts():
+    config = configure(algorithm="flexmatch", acceptance="gaussian", alignment="distribution", teacher="average")
+    got = config.algorithm
+    assert (got.acceptance, got.alignment, got.teacher, got.threshold) == ("gaussian", "distribution", "average", None)
+    assert configure(targets="soft").loss.name == "soft-ce"
+    assert configure(algorithm="uda", targets="hard").loss.name == "ce"
+    assert configure(targets="sharpened", sharpening=0.3).algorithm.sharpening == 0.3
+
+
+REFUSED = [
+    ({"targets": "hard", "loss": "kl"}, "Hard targets are a class, and kl compares whole predictions"),
+    ({"targets": "soft", "loss": "ce"}, "soft targets would change nothing"),
+    ({"algorithm": "pseudolabel", "loss": "ikl"}, "A view that is to agree with its own prediction has no gradient"),
+    ({"algorithm": "pseudolabel", "teacher": "average"}, "which --teacher average does not train on"),
+    ({"algorithm": "mean-teacher", "ema_decay": 0.0}, "--ema-decay is 0"),
+    (
+        {"algorithm": "mean-teacher", "loss": {"name": "ikl", "detach_teacher": False}},
+        "needs a teacher with a gradient",
+    ),
+    ({"sharpening": 0.5}, "--sharpening is for sharpened targets"),
+    ({"algorithm": "softmatch", "threshold": 0.9}, "--acceptance gaussian takes no --threshold"),
+    ({"fairness_weight": 0.1}, "belongs to --acceptance self-adaptive"),
+    ({"running_momentum": 0.9}, "no running mean to act on"),
+    ({"algorithm": "supervised", "loss": "ikl"}, "supervised looks at no unlabelled image"),
+    ({"algorithm": "supervised", "threshold": 0.9}, "supervised looks at no unlabelled image"),
+    ({"algorithm": "supervised", "add_on": "abc"}, "supervised looks at no unlabelled image"),
+    ({"algorithm": "fully-supervised", "labels": 40}, "is shown every label"),
+    ({"add_on": ("logit-adjust", "logit-adjust-posthoc")}, "both correct for the same prior"),
+    ({"add_on": ("abc", "logit-adjust-posthoc")}, "balanced already"),
+    ({"add_on": ("darp", "darp")}, "given once"),
+    ({"add_on": "drap"}, "Did you mean 'darp'"),
+    ({"algorithm": "fixmach"}, "Did you mean 'fixmatch'"),
+    ({"acceptance": "gausian"}, "Did you mean 'gaussian'"),
+    ({"labels": 40, "labeled_head": 20, "imbalance": 2.0}, "not both"),
+    ({"labeled_head": 20}, "say how long with --imbalance"),
+    ({"imbalance": 10.0}, "--imbalance is for long tails"),
+    ({"labels": 40, "unlabeled_shape": "reversed"}, "--unlabeled-shape is for long tails"),
+    ({"loss": {"name": "kl", "beta": 0.1}}, "Loss 'kl' has no option 'beta'"),
+    ({"loss": {"beta": 0.1}}, "Loss 'ce' has no option 'beta'"),
+    ({"treshold": 0.9}, "Did you mean 'threshold'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_what_has_no_meaning_is_refused_with_the_reason(options, message):
+    with pytest.raises(UserError, match=message):
+        configure(**options)
+
+
+def test_long_tailed_names_stand_for_their_usual_split():
+    data = configure(dataset="cifar10-lt").data
+    assert (data.labeled_head, data.unlabeled_head, data.imbalance, data.include_labeled) == (1500, 3000, 100.0, False)
+    assert configure(dataset="cifar10-lt", labels=40).data.labeled_head is None
+    assert configure(dataset="cifar10").data.include_labeled is True
