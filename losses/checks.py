@@ -155,8 +155,7 @@ def reduce_rows(rows_B: Tensor, sample_weight: Tensor | None, reduction: str) ->
         rows_B = rows_B * sample_weight.to(rows_B.dtype)
     if reduction == "none":
         return rows_B
-    total = rows_B.sum()
-    return total if reduction == "sum" else total / max(rows_B.shape[0], 1)
+    return rows_B.mean() if reduction == "mean" and rows_B.shape[0] > 0 else rows_B.sum()
 
 
 def _refuse_negative(name: str, tensor: Tensor) -> None:

@@ -53,14 +53,24 @@ class ClassMeans(nn.Module):
         self.mode = mode
         self.momentum = momentum
         self.temperature = temperature
+        self._powered: tuple[tuple[int, int, float], Tensor] | None = None
         self.register_buffer("sums", torch.zeros(num_classes, num_classes))
         self.register_buffer("counts", torch.zeros(num_classes))
         self.register_buffer("means", torch.full((num_classes, num_classes), 1 / num_classes))
         self.register_buffer("support", torch.zeros(num_classes))
 
-    def rows(self, labels: Tensor) -> Tensor:
-        """The rows [B, C] of the classes `labels` [B]."""
-        return self.means.index_select(0, labels)
+    def rows(self, labels: Tensor, power: float = 1.0) -> Tensor:
+        """The rows [B, C] of the classes `labels` [B], each entry raised to `power`."""
+        if power == 1:
+            return self.means.index_select(0, labels)
+        if self.mode == "exponential":  # the means change with every batch
+            return self.means.index_select(0, labels).pow_(power)
+        # Taken once an epoch, not once a batch: a power costs as much as all the rest of the loss. PyTorch counts the
+        # in-place changes of a tensor, so a roll or a loaded state shows here.
+        key = (self.means.data_ptr(), self.means._version, power)
+        if self._powered is None or self._powered[0] != key:
+            self._powered = (key, self.means.pow(power))
+        return self._powered[1].index_select(0, labels)
 
     @torch.no_grad()
     def observe(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> None:

@@ -4,6 +4,7 @@ Notation: s student logits, t teacher logits, d = t - s, p the row's class weigh
 mu = sum_j p_j d_j / S. Papers: DKL and IKL, arXiv 2305.13948 (Theorem 1); GKL its 2025 successor.
 """
 
+import torch
 from torch import Tensor
 
 from .checks import (
@@ -96,13 +97,12 @@ def decoupled_kl(
     if detach_teacher:
         teacher = teacher.detach()
     soft_B, spread_B, mass_B = decoupled_rows(student, teacher, class_weights, form)
-    rows_B = alpha * soft_B
-    if beta > 0:
-        if normalize == "weights":
-            # Times the local rows and the processes, because the mean over rows and the average over processes
-            # divide by them again: what is left is the sum over all rows by the sum of S^2 over all rows.
-            squares = global_sum(mass_B.square().sum())
-            scale = mass_B.shape[0] * process_count() / squares.clamp_min(1e-30)
-            spread_B = spread_B * scale
-        rows_B = rows_B + beta * spread_B
+    rows_B = soft_B if alpha == 1 else alpha * soft_B
+    if beta > 0 and normalize == "weights":
+        # Times the local rows and the processes, because the mean over rows and the average over processes divide by
+        # them again: what is left is the sum over all rows by the sum of S^2 over all rows.
+        squares = global_sum(torch.dot(mass_B, mass_B)).clamp_min(1e-30)
+        rows_B = torch.addcdiv(rows_B, spread_B, squares, value=beta * mass_B.shape[0] * process_count())
+    elif beta > 0:
+        rows_B = torch.add(rows_B, spread_B, alpha=beta)
     return reduce_rows(rows_B, sample_weight, reduction)

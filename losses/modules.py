@@ -175,6 +175,7 @@ class DecoupledLoss(TeacherLoss):
         )
         super().__init__(divergence)
         self.class_means = class_means
+        self.gamma = gamma
 
     def forward(
         self,
@@ -183,12 +184,10 @@ class DecoupledLoss(TeacherLoss):
         labels: Tensor | None = None,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        rows_BC = self.weight_rows(student_logits, labels)
-        return self.divergence(student_logits, teacher_logits, rows_BC, sample_weight=sample_weight)
-
-    def weight_rows(self, logits: Tensor, labels: Tensor | None) -> Tensor | None:
-        """The class weights [B, C] of each row, or None for the sample's own softmax."""
-        return None if self.class_means is None else self.class_means.rows(check_labels(labels, logits))
+        if self.class_means is None:
+            return self.divergence(student_logits, teacher_logits, sample_weight=sample_weight)
+        rows_BC = self.class_means.rows(check_labels(labels, student_logits), self.gamma)
+        return self.divergence(student_logits, teacher_logits, rows_BC, gamma=1.0, sample_weight=sample_weight)
 
     def observe(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> None:
         if self.class_means is not None:

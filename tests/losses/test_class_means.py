@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tailmatch.losses import GKL, IKL, ClassMeans
+from tailmatch.losses import GKL, IKL, ClassMeans, decoupled_kl
 
 
 def random_epoch(seed: int, batch: int = 32, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,8 +119,6 @@ def test_resume_in_the_middle_of_an_epoch_changes_nothing(mode: str) -> None:
 
 
 def test_the_modules_use_the_rows_of_the_labels() -> None:
-    from tailmatch.losses import decoupled_kl
-
     logits, labels = random_epoch(5)
     student = torch.randn(32, 5, generator=torch.Generator().manual_seed(8))
     for loss, options in (
@@ -132,6 +130,29 @@ def test_the_modules_use_the_rows_of_the_labels() -> None:
         rows = loss.class_means.means[labels]
         torch.testing.assert_close(loss(student, logits, labels), decoupled_kl(student, logits, rows, **options))
         assert not rows.requires_grad
+
+
+@pytest.mark.parametrize("mode", ["epoch", "exponential"])
+def test_powers_of_the_rows_follow_every_change_of_the_means(mode: str) -> None:
+    means = ClassMeans(5, mode=mode, momentum=0.5)
+    labels = torch.tensor([4, 0, 4])
+
+    def check() -> None:
+        for power in (0.3, 1.0, 0.5):
+            torch.testing.assert_close(means.rows(labels, power), means.means[labels].pow(power))
+
+    check()
+    means.observe(*random_epoch(1))
+    check()
+    means.roll()
+    check()
+    other = ClassMeans(5)
+    other.observe(*random_epoch(2))
+    other.roll()
+    means.load_state_dict(other.state_dict())
+    check()
+    means.double()
+    check()
 
 
 def test_own_softmax_keeps_no_state() -> None:
