@@ -25,7 +25,7 @@ from ..errors import UserError, unknown_name
 GROUP_NAMES = ("many", "medium", "few")
 RULES = ("auto", "default", "oltr", "thirds", "none")
 # Benchmarks whose literature agrees on a rule: with it ImageNet-LT has 385/479/136 classes, Places-LT 132/156/77.
-PRESETS = {"imagenet-lt": "default", "places-lt": "oltr", "inat2018": "default"}
+PRESETS = {"imagenet-lt": "default", "places-lt": "oltr", "inaturalist2018": "default"}
 # Natural data is never quite even: below this ratio of the largest class to the smallest, there is no tail to report.
 BALANCED_UP_TO = 1.5
 
@@ -109,9 +109,9 @@ def groups_from_lists(lists: Mapping[str, Iterable[int]], num_classes: int, rule
     outside = sorted({c for c in everything if not 0 <= c < num_classes})
     if outside:
         raise UserError(f"Class {outside[0]} is in a group, but there are only the classes 0 to {num_classes - 1}.")
-    twice = sorted(c for c in set(everything) if everything.count(c) > 1)
-    if twice:
-        raise UserError(f"Class {twice[0]} is listed twice; every class may be in one group, once.")
+    ids, times = np.unique(np.array(everything, dtype=np.int64), return_counts=True)
+    if (times > 1).any():
+        raise UserError(f"Class {ids[times > 1][0]} is listed twice; every class may be in one group, once.")
     return Groups(rule, **chosen)
 
 

@@ -13,21 +13,23 @@ from typing import Any
 
 from .runs import Method, Run
 
-# Where and how a run was computed, which its outcome does not depend on (but for rounding).
-_MACHINE = frozenset(
-    {"out", "resume", "device", "threads", "workers", "compile", "channels_last", "data_root", "download"}
-)
-_RECORDS = frozenset({"profile", "log_every", "eval_every", "checkpoint_every", "config"})
+# Where and how a run was computed and recorded, which its outcome does not depend on (but for rounding).
+_MACHINE = frozenset({"device", "threads", "workers", "compile", "channels_last", "data_root", "download"})
+_RECORDS = frozenset({"out", "resume", "config", "profile", "log_every", "eval_every", "checkpoint_every", "baseline"})
 NOT_IDENTITY = {"seed"} | _MACHINE | _RECORDS
-_SEED_IN_WORDS = re.compile(r"seed([-_=]?)\d+", re.IGNORECASE)
-_PLAIN_LOSSES = ("kl", "kd", "ce")
+_SEED_OR_TIME = re.compile(r"(?<![a-z0-9])s(eed)?[-_=]?\d+(?![a-z0-9])|\d{8}-\d{6}", re.IGNORECASE)
+_REFERENCE_LOSSES = ("kl", "kd", "ce")
+_PLAIN = "cross-entropy"
 
 
-def short_label(algorithm: str | None, loss: str | None, fallback: str) -> str:
-    """`fixmatch + ikl`; one word where both are the same or one is missing."""
-    words = list(dict.fromkeys(word for word in (algorithm, loss) if word))
-    if words[:1] == ["supervised"]:
-        words = words[:1]  # its loss is always the cross-entropy
+def short_label(algorithm: str | None, loss: str | None, add_ons: Sequence[str] = (), fallback: str = "run") -> str:
+    """`fixmatch + ikl`; what every run of its kind has is left out: no loss, or the plain one beside a teacher's."""
+    loss = None if loss == "none" else loss
+    if algorithm in ("supervised", "fully-supervised"):
+        loss = None  # always the cross-entropy
+    if algorithm == _PLAIN and loss:
+        algorithm = None
+    words = list(dict.fromkeys(word for word in (algorithm, *add_ons, loss) if word))
     return " + ".join(words) or fallback
 
 
@@ -36,8 +38,8 @@ def identity(run: Run) -> str:
     if not run.config:
         return f"file:{run.label}"
     kept = {key: value for key, value in run.config.items() if key not in NOT_IDENTITY}
-    # A teacher of the same seed lies in a folder named after it; that does not make another method.
-    return _SEED_IN_WORDS.sub(r"seed\1*", json.dumps(kept, sort_keys=True, default=str))
+    # A teacher or a first stage of the same seed lies in a folder named after it; that makes no other method.
+    return _SEED_OR_TIME.sub("*", json.dumps(kept, sort_keys=True, default=str))
 
 
 def group_runs(runs: Sequence[Run]) -> list[Method]:
@@ -55,7 +57,7 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
     names = [run.label for run in runs]
     for label in {name for name in names if names.count(name) > 1}:
         places = [place for place, name in enumerate(names) if name == label]
-        additions = _differences([_flat(runs[place].config) for place in places])
+        additions = _differences([flat_config(runs[place].config) for place in places])
         for place, addition in zip(places, additions, strict=True):
             names[place] = f"{label} ({addition})" if addition else label
     for place, name in enumerate(names):
@@ -66,19 +68,20 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
 
 
 def default_reference(methods: Sequence[Method]) -> Method:
-    """The method that others are usually compared with: the plain KL, else KD, else cross-entropy, else the first."""
+    """What others are usually compared with: the plain KL, else cross-entropy, else the first."""
     trained = [method for method in methods if method.runs[0].algorithm != "supervised"] or list(methods)
-    for loss in _PLAIN_LOSSES:
+    for loss in _REFERENCE_LOSSES:
         for method in trained:
             if method.runs[0].loss == loss:
                 return method
-    return methods[0]
+    plain = [method for method in trained if method.name.split(" (")[0] == _PLAIN]
+    return (plain or trained)[0]
 
 
 def configuration_differences(methods: Sequence[Method]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """(options that differ: a value per method, options that all share), as words by dotted name."""
     configs = [
-        {key: value for key, value in _flat(method.runs[0].config).items() if key.split(".")[0] not in NOT_IDENTITY}
+        {key: value for key, value in flat_config(method.runs[0].config).items() if key not in NOT_IDENTITY}
         for method in methods
     ]
     keys = list(dict.fromkeys(key for config in configs for key in config))
@@ -111,16 +114,19 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             break
         chosen.append(best)
     return [
-        ", ".join(f"{key.removeprefix('loss.')}={values[key][place]}" for key in chosen if values[key][place])
+        ", ".join(f"{key.split('.')[-1]}={values[key][place]}" for key in chosen if values[key][place])
         for place in range(len(configs))
     ]
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted name: `{"loss": {"beta": 1}}` is `loss.beta`, and a group's own name is `loss`."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flat_config(value, f"{prefix}{key}.")
+        elif key == "name" and prefix:
+            flat[prefix[:-1]] = value
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from .groups import Groups, groups_from_lists, split_classes
 from .methods import short_label
 from .npz_reader import Array, BrokenFile, NpzReader
 from .outcome import NotFinite, Outcome, outcome_of_logits, rows_at_a_time
-from .runs import Run
+from .runs import Run, algorithm_of, loss_of
 
 SCHEMA = 1
 RUN_FILES = ("predictions.npz", "result.json", "config.yaml")
@@ -36,19 +36,28 @@ class Grouping:
     """`recorded`: as the run itself did, and `auto` for files that do not say; or a rule of `split_classes`."""
     many_above: int = 100
     few_below: int = 20
-    lists: Mapping[str, Sequence[int]] | None = None
-    """Class ids per group; they override the rule."""
+    lists: Mapping[str, Sequence[int | str]] | None = None
+    """Class ids or names per group; they override the rule."""
 
-    def groups(self, counts: Array, recorded: Mapping[str, Any] | None) -> Groups:
-        """The groups for these training counts."""
+    def groups(self, counts: Array, names: Sequence[str], recorded: Mapping[str, Any] | None) -> Groups:
+        """The groups of classes with these training counts and names."""
         if self.lists is not None:
-            return groups_from_lists(self.lists, len(counts))
+            ids = {name: [_class_id(c, names) for c in classes] for name, classes in self.lists.items()}
+            return groups_from_lists(ids, len(counts))
         if self.rule != "recorded":
             return split_classes(counts, self.rule, self.many_above, self.few_below)
         if recorded:
             lists = {name: recorded.get(name) or [] for name in ("many", "medium", "few")}
             return groups_from_lists(lists, len(counts), rule=str(recorded.get("rule", "recorded")))
         return split_classes(counts)
+
+
+def _class_id(given: int | str, names: Sequence[str]) -> int:
+    if isinstance(given, int):
+        return given
+    if given not in names:
+        raise unknown_name("class", str(given), names)
+    return names.index(given)
 
 
 def is_run_folder(path: Path) -> bool:
@@ -71,8 +80,9 @@ def read_run(path: Path, grouping: Grouping) -> Run:
     counts = _whole_numbers(arrays, "train_class_counts")
     labels = _whole_numbers(arrays, "labels")
     _check_range(file, "labels", labels, len(counts))
+    class_names = _class_names(arrays, len(counts))
     try:
-        groups = grouping.groups(counts, result.get("groups"))
+        groups = grouping.groups(counts, class_names, result.get("groups"))
     except (UserError, TypeError, ValueError, AttributeError) as error:
         raise BrokenFile(file, f"no groups of classes: {error}") from None
     name, label, seed = _names(path, arrays, config, result)
@@ -87,7 +97,7 @@ def read_run(path: Path, grouping: Grouping) -> Run:
         seed=seed,
         dataset=result.get("dataset") or config.get("dataset"),
         train_class_counts=counts,
-        class_names=_class_names(arrays, len(counts)),
+        class_names=class_names,
         groups=groups,
         outcome=_outcome(arrays, labels, len(counts)),
         teacher=_from_logits(arrays, "teacher_logits", labels, len(counts)) if teacher else None,
@@ -186,12 +196,10 @@ def _names(
 ) -> tuple[str, str, int | None]:
     """(name of the run, label of its method, seed)."""
     if config or result:
-        loss = config.get("loss", result.get("loss"))
-        loss = loss.get("name") if isinstance(loss, Mapping) else loss
-        algorithm = result.get("algorithm") or result.get("method") or config.get("algorithm") or config.get("method")
-        seed = config.get("seed", result.get("seed"))
         name = str(result.get("name") or path.name)
-        return name, short_label(algorithm, loss, fallback=name), seed if isinstance(seed, int) else None
+        label = short_label(algorithm_of(config, result), loss_of(config, result), result.get("add_ons") or (), name)
+        seed = config.get("seed", result.get("seed"))
+        return name, label, seed if isinstance(seed, int) else None
     stem = path.stem if path.stem != "predictions" else path.resolve().parent.name
     match = _SEED_IN_NAME.match(stem)
     label, seed = (match[1], int(match[2])) if match else (stem, None)

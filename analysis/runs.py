@@ -7,7 +7,7 @@ Shapes: S runs (seeds) of a method, N test samples, C classes, D features.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,14 +56,12 @@ class Run:
     @property
     def algorithm(self) -> str | None:
         """The algorithm (ssl) or the method (longtail)."""
-        named = self.result.get("algorithm") or self.result.get("method")
-        return named or self.config.get("algorithm") or self.config.get("method")
+        return algorithm_of(self.config, self.result)
 
     @property
     def loss(self) -> str | None:
         """The loss's name."""
-        given = self.config.get("loss", self.result.get("loss"))
-        return given.get("name") if isinstance(given, dict) else given
+        return loss_of(self.config, self.result)
 
     @property
     def num_classes(self) -> int:
@@ -198,6 +196,17 @@ class Method:
     def class_accuracy(self) -> npt.NDArray[np.float64]:
         """Per run and class, [S, C]; NaN where a class has no test samples."""
         return np.stack([run.class_accuracy for run in self.runs])
+
+
+def algorithm_of(config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    """The algorithm (ssl) or the method (longtail) that a run's files name."""
+    return next((files[key] for files in (result, config) for key in ("algorithm", "method") if files.get(key)), None)
+
+
+def loss_of(config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    """The loss that a run's files name."""
+    given = result.get("loss") or config.get("loss")
+    return given.get("name") if isinstance(given, Mapping) else given
 
 
 def _step(checkpoint: Path) -> int:
