@@ -32,6 +32,7 @@ COMMANDS = {
         "longtail.command:run",
         trains=True,
     ),
+    "data": Command("get large data sets ready", "datasets.data_config:DataConfig", "datasets.prepare:run"),
 }
 
 
