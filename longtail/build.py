@@ -17,6 +17,8 @@ from ..errors import UserError
 from ..losses.build import build_label_loss, build_loss
 from ..losses.catalog import LABEL_LOSSES
 from ..losses.label_modules import LabelLoss
+from ..losses.modules import TeacherLoss
+from ..losses.prior import PriorAdjusted
 from ..models.build import build_model
 from .config import LongtailConfig
 from .distillation import Distillation, FrozenTeacher, LabelsOnly
@@ -123,10 +125,25 @@ def hard_label_loss(config: LongtailConfig, images: Images) -> LabelLoss:
     return build_label_loss(config.label_loss.name, images.class_counts, **options)
 
 
+def teacher_loss(config: LongtailConfig, images: Images) -> TeacherLoss:
+    """The loss against the teacher, in the space that is asked for."""
+    options = config.distillation
+    loss = build_loss(config.loss.name, images.num_classes, **config.loss.given())
+    if options.prior_tau == options.prior_rho == 0:
+        return loss
+    return PriorAdjusted(
+        loss,
+        images.class_counts,
+        tau=options.prior_tau,
+        rho=options.prior_rho,
+        weight_rho=options.prior_weight_rho,
+    )
+
+
 def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.device) -> LongtailTask:
     """The same task, learning from a teacher too."""
     images, options = task.images, config.distillation
-    divergence = build_loss(config.loss.name, images.num_classes, **config.loss.given()).to(device)
+    divergence = teacher_loss(config, images).to(device)
     name, network = _teacher_network(options.teacher, options.teacher_checkpoint, images)
     layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout)  # type: ignore[call-overload]

@@ -66,11 +66,19 @@ class DistillationOptions:
     """Weight of the loss against the labels."""
     kd_weight: float | None = None
     """Weight of the loss against the teacher; by default 1, or as published for the pair of networks."""
+    prior_tau: float = 0.0
+    """Compare teacher and student where the student's own logits come out balanced: 1, with a balanced label loss;
+    0 compares them as they are."""
+    prior_rho: float = 0.0
+    """How much of the prior is taken off both before the softmaxes: 0 weighs classes as the teacher does, 1 evenly."""
+    prior_weight_rho: float = 1.0
+    """With prior_tau, how much of the prior is taken off the class means of ikl and gkl."""
     baseline: bool = False
     """Train the student without its teacher too, in a run of its own, and show both."""
 
     def problems(self) -> list[str]:
-        given = ["label_weight"] + ([] if self.kd_weight is None else ["kd_weight"])
+        given = ["label_weight", "prior_tau", "prior_rho", "prior_weight_rho"]
+        given += [] if self.kd_weight is None else ["kd_weight"]
         return at_least(self, 0, *given) + model_problems(self.teacher)
 
 

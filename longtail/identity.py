@@ -15,6 +15,8 @@ def method_label(config: LongtailConfig) -> str:
         words.append(f"{method.sampler} sampling")
     if method.drw is not None:
         words.append("drw")
+    if config.distills and (config.distillation.prior_tau or config.distillation.prior_rho):
+        words.append("prior-adjusted")
     if method.post_hoc_tau:
         words.append(f"post-hoc {method.post_hoc_tau:g}")
     return ", ".join(words)

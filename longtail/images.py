@@ -139,7 +139,7 @@ def over_split(function: Callable[[Tensor], Tensor] | nn.Module, images: Images,
 
 
 def _bytes_of(images: ImageSet) -> tuple[memoryview, memoryview]:
-    return memoryview(images.images.numpy()), memoryview(images.labels.numpy())
+    return images.images.numpy().data, images.labels.numpy().data
 
 
 def _fingerprint(parts: Iterator[bytes | memoryview]) -> str:

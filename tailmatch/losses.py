@@ -41,6 +41,7 @@ _NAMES = {
     "MSE": "modules",
     "SoftCE": "modules",
     "TeacherLoss": "modules",
+    "PriorAdjusted": "prior",
     "dkd": "target_split",
 }
 __all__ = list(_NAMES)

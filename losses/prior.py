@@ -1,0 +1,74 @@
+"""A teacher and a student of a long tail, compared in a space where the student's own logits come out balanced.
+
+Notation: t, s logits of teacher and student, pi the class prior of the training images.
+"""
+
+import torch
+from torch import Tensor
+
+from .checks import check_number
+from .modules import TeacherLoss
+
+
+class PriorAdjusted(TeacherLoss):
+    r"""Any loss of this package between t - rho log pi and s + (tau - rho) log pi.
+
+    A teacher trained by plain cross-entropy has the prior in its logits: t = u + log pi, u being what a teacher of
+    balanced data would say. Pulling s towards t pulls the prior into the student. With tau = 1 the student meets the
+    teacher at s = t - log pi = u instead, as Balanced Softmax (arXiv 2007.10740) has it against the labels, so the two
+    losses agree about the student. The differences d = t - s - tau log pi do not depend on rho, only the measure does
+    under which they are taken: rho = 0 weighs classes by the teacher's own predictions, in which rare classes hardly
+    occur, and rho = 1 by the balanced ones.
+
+    The class means of IKL and GKL weigh the pairs of classes. They are collected from softmax(t - weight_rho log pi):
+    in the teacher's own space (weight_rho = 0) the row of a rare class lies on the frequent ones, and the wMSE term
+    hardly touches the pairs that tell rare classes apart.
+
+    `tau`, `rho` and `weight_rho` are 0 for the plain loss. All state is that of the inner loss.
+    """
+
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        loss: TeacherLoss,
+        class_counts: Tensor,
+        *,
+        tau: float = 1.0,
+        rho: float = 0.0,
+        weight_rho: float = 1.0,
+    ) -> None:
+        super().__init__(loss.divergence)
+        for name, value in (("tau", tau), ("rho", rho), ("weight_rho", weight_rho)):
+            check_number(name, value)
+        self.loss, self.tau, self.rho, self.weight_rho = loss, tau, rho, weight_rho
+        # A class without images counts as one, so that its logarithm is finite.
+        counts = class_counts.detach().float().clamp_min(1)
+        self.register_buffer("log_prior", (counts / counts.sum()).log(), persistent=False)
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        return self.loss(
+            student_logits + (self.tau - self.rho) * self.log_prior,
+            teacher_logits - self.rho * self.log_prior,
+            labels,
+            sample_weight,
+        )
+
+    @torch.no_grad()
+    def observe(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> None:
+        self.loss.observe(logits - self.weight_rho * self.log_prior, labels, sample_weight)
+
+    def roll(self) -> None:
+        self.loss.roll()
+
+    def synchronize(self) -> None:
+        self.loss.synchronize()
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau}, rho={self.rho}, weight_rho={self.weight_rho}"
