@@ -30,15 +30,20 @@ EARLY_SCRIPT = (
     'if(t==="dark"||t==="light")document.documentElement.dataset.theme=t}catch{}'
 )
 """Runs before anything is drawn, so that a dark page does not flash white."""
-MARKS = {"better": "▲", "worse": "▼", "level": "≈"}
+MARKS = {"best": "★", "better": "▲", "worse": "▼", "level": "≈"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One sentence of the summary; `kind` is better, worse or level (cannot be told apart)."""
+    """One sentence of the summary; `kind` is best, better, worse or level (cannot be told apart)."""
 
     text: str
     kind: str = "level"
+
+    @property
+    def unbroken(self) -> str:
+        """The text with its percent signs held to their numbers."""
+        return self.text.replace(" %", "\N{NO-BREAK SPACE}%")
 
     @property
     def mark(self) -> str:

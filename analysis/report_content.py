@@ -1,0 +1,191 @@
+"""What the report says: verdicts, tables and remarks, put together from what the analysis found.
+
+`report.py` turns the result into a page. Nothing is computed here that the tables on disk do not hold too.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .chart_base import mean_std, with_spread
+from .chart_data import ALL_GROUPS
+from .compare import Difference
+from .figures import Figures
+from .groups import GROUP_NAMES
+from .methods import configuration_differences
+from .report import Report, Verdict
+from .report_tables import configuration_table, detail_tables, main_table, runs_table
+from .runs import Method
+
+MOST_VERDICTS = 8
+"""On the first screen; the rest is in the table of differences."""
+
+
+def compose_report(
+    methods: Sequence[Method],
+    figures: Figures,
+    folder: Path,
+    *,
+    reference: str | None = None,
+    differences: Sequence[Difference] = (),
+    problems: Iterable[object] = (),
+    published: pd.DataFrame | None = None,
+    remarks: Sequence[str] = (),
+    title: str | None = None,
+) -> Report:
+    """Everything the page shows.
+
+    Args:
+        methods: of one test set, in the order they should appear.
+        folder: where the page will lie; links are relative to it.
+        reference: the method that the others are compared with.
+        differences: to the reference, as `compare` finds them.
+        problems: what was left out, one sentence each.
+        published: rows of papers on the same protocol, as `published.published_rows` gives them.
+        remarks: further sentences under the main table, such as caveats of the published numbers.
+    """
+    differing, shared = configuration_differences(methods)
+    datasets = list(dict.fromkeys(run.dataset for method in methods for run in method.runs if run.dataset))
+    return Report(
+        title=title or f"{', '.join(datasets) or 'Results'}: {counted(len(methods), 'method')}",
+        facts=facts(methods, datasets),
+        verdicts=verdicts(methods, differences, reference),
+        main_table=main_table(methods, published),
+        remarks=[*own_remarks(methods, differences), *remarks],
+        problems=[str(problem) for problem in problems],
+        tables=detail_tables(methods, differences),
+        figures=figures.drawn,
+        missing_figures=figures.missing,
+        configuration=configuration_table(methods, differing),
+        shared_configuration=list(shared.items()),
+        runs=runs_table(methods, folder),
+        environment=environment(methods),
+        commands=distinct(run.environment.get("command") for method in methods for run in method.runs),
+    )
+
+
+def counted(number: int, word: str) -> str:
+    """`1 run`, `3 runs`, `2 classes`."""
+    ending = "" if number == 1 else "es" if word.endswith("s") else "s"
+    return f"{number:,} {word}{ending}"
+
+
+def facts(methods: Sequence[Method], datasets: Sequence[str]) -> list[tuple[str, str]]:
+    """The line under the title: what was trained on what."""
+    first = methods[0].runs[0]
+    counts = first.train_class_counts
+    found = [("Dataset", ", ".join(datasets))] if datasets else []
+    found += [("Runs", str(sum(len(method.runs) for method in methods))), ("Classes", f"{first.num_classes:,}")]
+    sizes = f"{int(counts.sum()):,}"
+    if counts.min() != counts.max():
+        sizes += f" ({int(counts.max()):,} to {int(counts.min()):,} per class)"
+    images = "Labelled training images" if first.task == "ssl" else "Training images"
+    found += [(images, sizes), ("Test images", f"{len(first.labels):,}")]
+    if first.groups.is_split:
+        sizes = " / ".join(str(len(ids)) for _, ids in first.groups.items())
+        found.append(("Many / medium / few", f"{sizes} classes ({first.groups.rule} rule)"))
+    return found
+
+
+def verdicts(methods: Sequence[Method], differences: Sequence[Difference], reference: str | None) -> list[Verdict]:
+    """The answer to who won and where: the best method, then each against the reference.
+
+    A group is mentioned only where it says something else than the verdict over all classes.
+    """
+    best = max(methods, key=lambda method: mean_std(method.values("top1", "all"))[0])
+    found = [Verdict(kind="best", text=standing(best, len(methods) > 1))]
+    overall = {one.method: one for one in differences if one.group == "all"}
+    for one in sorted(overall.values(), key=lambda one: -one.value):
+        found.append(Verdict(kind=one.kind, text=f"{one.words}."))
+        others = [
+            d for d in differences if d.method == one.method and d.group != "all" and d.kind not in ("level", one.kind)
+        ]
+        found += [Verdict(kind=other.kind, text=f"{other.words}.") for other in others]
+    if len(found) > MOST_VERDICTS:
+        left = len(found) - MOST_VERDICTS + 1
+        found = [
+            *found[: MOST_VERDICTS - 1],
+            Verdict(text=f"{left} more comparisons with {reference} are in the table of differences."),
+        ]
+    return found
+
+
+def standing(method: Method, among_others: bool) -> str:
+    """`IKL has the highest accuracy, 45.2 ±0.3 % (many 66.6, medium 38.5, few 8.2; 3 seeds).`"""
+    groups = [(group, mean_std(method.values("top1", group))[0]) for group in GROUP_NAMES]
+    parts = ", ".join(f"{group} {100 * value:.1f}" for group, value in groups if np.isfinite(value))
+    mean, std = mean_std(method.values("top1", "all"))
+    how = "has the highest mean accuracy:" if among_others else "reaches an accuracy of"
+    detail = "; ".join(part for part in (parts, counted(len(method.runs), "run")) if part)
+    return f"{method.name} {how} {with_spread(100 * mean, 100 * std)} % ({detail})."
+
+
+def own_remarks(methods: Sequence[Method], differences: Sequence[Difference]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    if any(len(method.runs) > 1 for method in methods):
+        found.append("Accuracies are means ± standard deviations over runs that differ only in the seed.")
+    alone = [method.name for method in methods if len(method.runs) == 1]
+    if differences and alone:
+        who = "Every method has" if len(alone) == len(methods) else f"{', '.join(alone)}: only"
+        found.append(f"{who} one seed, so the intervals cover the choice of test samples but not that of the seed.")
+    untested = methods[0].runs[0].untested_classes
+    if untested:
+        names = ", ".join(methods[0].class_names[c] for c in untested[:10]) + (", …" if len(untested) > 10 else "")
+        found.append(
+            f"Left out of every number, since they have no test samples: {counted(len(untested), 'class')} ({names})."
+        )
+    if len({tuple(method.groups.of_class(len(method.train_class_counts))) for method in methods}) > 1:
+        found.append(
+            "The methods' training counts differ, and with them which classes are many-, medium- and few-shot."
+        )
+    for name, accuracy in teachers(methods).items():
+        found.append(f"Teacher {name}: {accuracy}.")
+    return found
+
+
+def teachers(methods: Sequence[Method]) -> dict[str, str]:
+    """Teacher's name to its accuracy in words, from the runs' results."""
+    found: dict[str, str] = {}
+    for run in (run for method in methods for run in method.runs):
+        teacher = run.result.get("teacher")
+        if isinstance(teacher, dict) and isinstance(teacher.get("accuracy"), dict):
+            values = [(group, teacher["accuracy"].get(group)) for group in ALL_GROUPS]
+            words = ", ".join(
+                f"{group} {100 * value:.1f} %" for group, value in values if isinstance(value, (int, float))
+            )
+            found.setdefault(str(teacher.get("name", "without a name")), words)
+    return found
+
+
+def distinct(values: Iterable[Any]) -> list[str]:
+    """Different values in their order, as words; empty ones left out."""
+    return list(dict.fromkeys(words(value) for value in values if value not in (None, "", {})))
+
+
+def words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def environment(methods: Sequence[Method]) -> list[tuple[str, str]]:
+    """Where the runs were made: each fact once, with every value that occurred."""
+    records = [run.environment for method in methods for run in method.runs if run.environment]
+    versions = [record["versions"] for record in records if isinstance(record.get("versions"), dict)]
+    found = [
+        (name, distinct(each.get(name) for each in versions)) for name in dict.fromkeys(k for v in versions for k in v)
+    ]
+    found += [
+        (name, distinct(record.get(name) for record in records))
+        for name in ("device", "threads", "commit", "split_fingerprint")
+    ]
+    starts = sorted(distinct(record.get("started") for record in records))
+    found.append(("started", [starts[0], starts[-1]] if len(starts) > 1 else starts))
+    return [
+        (name.replace("_", " "), (" to " if name == "started" else ", ").join(values))
+        for name, values in found
+        if values
+    ]

@@ -1,0 +1,193 @@
+"""The tables of the report, as rows of cells; `report_content.py` says which of them the page shows."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .chart_base import mean_std, signed, with_spread
+from .chart_data import ALL_GROUPS
+from .compare import LEVEL_PERCENT, Difference
+from .groups import GROUP_NAMES
+from .metrics import METRICS
+from .report import Cell, Column, Row, Table, cell, relative_link, table_from_frame
+from .runs import Method, Run
+
+HEADINGS = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
+MOST_LISTED_CLASSES = 200
+"""Up to so many classes the page lists each; the figures' CSV files hold all of them."""
+TEST_ACCURACIES = {"last": "Last (%)", "median_of_last_20": "Median of last 20 (%)", "best": "Best on test (%)"}
+
+
+def spread_cell(values: np.ndarray, scale: float, decimals: int, best: float | None) -> Cell:
+    """`45.2 ±0.3`, sorted by the mean."""
+    mean, std = mean_std(values)
+    if not np.isfinite(mean):
+        return Cell(text="n/a")
+    text = with_spread(scale * mean, scale * std, decimals)
+    is_best = best is not None and f"{scale * mean:.{decimals}f}" == f"{scale * best:.{decimals}f}"
+    return Cell(text=text, sort=repr(scale * mean), best=is_best)
+
+
+def main_table(methods: Sequence[Method], published: pd.DataFrame | None) -> Table:
+    """Accuracy of every method over all classes and by group, papers' rows below ours."""
+    ours = {group: [mean_std(method.values("top1", group))[0] for method in methods] for group in ALL_GROUPS}
+    papers = published if published is not None else pd.DataFrame()
+    shown = [
+        group for group in ALL_GROUPS
+        if np.isfinite(ours[group]).any() or (group in papers and papers[group].notna().any())
+    ]  # fmt: skip
+    rows = []
+    for method in methods:
+        cells = [
+            spread_cell(method.values("top1", group), 100, 1, np.nanmax(ours[group]) if len(methods) > 1 else None)
+            for group in shown
+        ]
+        rows.append(Row(cells=[cell(method.name), *cells, cell(len(method.runs)), Cell(text="", sort="")]))
+    for paper in papers.to_dict("records"):
+        rows.append(Row(cells=published_cells(paper, shown), published=True))
+    columns = [Column(title="Method"), *(Column(title=HEADINGS[group], numeric=True) for group in shown)]
+    columns += [Column(title="Runs", numeric=True), Column(title="Source")]
+    if papers.empty:
+        columns, rows = columns[:-1], [Row(cells=row.cells[:-1]) for row in rows]
+    return Table(id="main", title="Test accuracy (%).", columns=columns, rows=rows)
+
+
+def published_cells(paper: Mapping[Hashable, Any], shown: Sequence[str]) -> list[Cell]:
+    """One row of a paper: its deviation belongs to the accuracy over all, its note to the source."""
+    cells = [cell(paper["method"])]
+    for group in shown:
+        value, std = _number(paper.get(group)), _number(paper.get("sd")) if group == "all" else np.nan
+        cells.append(Cell(text=with_spread(value, std), sort=repr(value)) if np.isfinite(value) else cell(None))
+    source = "; ".join(
+        str(paper[name]) for name in ("source", "note") if isinstance(paper.get(name), str) and paper[name]
+    )
+    return [*cells, Cell(text=""), cell(source)]
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else np.nan
+
+
+def detail_tables(methods: Sequence[Method], differences: Sequence[Difference]) -> list[Table]:
+    """Differences with intervals, all metrics, metrics by group, and classes where they are few enough."""
+    tables = []
+    if differences:
+        rows = [
+            Row(
+                cells=[
+                    cell(one.method),
+                    cell(HEADINGS[one.group]),
+                    *(Cell(text=signed(100 * value), sort=repr(value)) for value in (one.value, one.low, one.high)),
+                    cell({"better": "above", "worse": "below", "level": "cannot be told apart"}[one.kind]),
+                ]
+            )
+            for one in differences
+        ]
+        titles = ("Method", "Classes", "Difference", "From", "To", "Verdict")
+        columns = [Column(title=title, numeric=title in ("Difference", "From", "To")) for title in titles]
+        note = f"In points, with the {LEVEL_PERCENT} % interval of a paired bootstrap over test samples and seeds."
+        tables.append(
+            Table(
+                id="differences",
+                title=f"Differences to {differences[0].reference}.",
+                note=note,
+                columns=columns,
+                rows=rows,
+            )
+        )
+    tables.append(metrics_table(methods, ["all"], "metrics", "All metrics, over all classes."))
+    if methods[0].groups.is_split:
+        tables.append(metrics_table(methods, list(GROUP_NAMES), "metrics-by-group", "All metrics, by group."))
+    if methods[0].runs[0].num_classes <= MOST_LISTED_CLASSES:
+        tables.append(classes_table(methods))
+    return tables
+
+
+def metrics_table(methods: Sequence[Method], groups: Sequence[str], id: str, title: str) -> Table:
+    """One row per method and group, one column per metric; the best of each group is set off."""
+    known = [name for name in METRICS if any(len(method.values(name, group)) for method in methods for group in groups)]
+    columns = [Column(title="Method")]
+    if len(groups) > 1:
+        columns.append(Column(title="Classes"))
+    columns += [
+        Column(title=METRICS[name].title + (" (%)" if METRICS[name].percent else ""), numeric=True) for name in known
+    ]
+    rows = []
+    for group in groups:
+        means = {name: [mean_std(method.values(name, group))[0] for method in methods] for name in known}
+        if not np.isfinite(np.array(list(means.values()))).any():
+            continue
+        for method in methods:
+            cells = [cell(method.name)] + ([cell(HEADINGS[group])] if len(groups) > 1 else [])
+            for name in known:
+                way = np.nanmax if METRICS[name].higher_is_better else np.nanmin
+                best = way(means[name]) if len(methods) > 1 and np.isfinite(means[name]).any() else None
+                scale, decimals = (100, 1) if METRICS[name].percent else (1, 3)
+                cells.append(spread_cell(method.values(name, group), scale, decimals, best))
+            rows.append(Row(cells=cells))
+    return Table(id=id, title=title, columns=columns, rows=rows)
+
+
+def classes_table(methods: Sequence[Method]) -> Table:
+    """Accuracy of every class, most frequent first."""
+    first = methods[0]
+    place = first.groups.of_class(len(first.train_class_counts))
+    order = np.argsort(-first.train_class_counts, kind="stable")
+    frame = pd.DataFrame(
+        {
+            "Class": [first.class_names[c] for c in order],
+            "Training images": first.train_class_counts[order],
+            **(
+                {"Group": [HEADINGS.get(GROUP_NAMES[place[c]], "") if place[c] >= 0 else "" for c in order]}
+                if first.groups.is_split
+                else {}
+            ),
+            **{method.name: 100 * method.class_accuracy.mean(axis=0)[order] for method in methods},
+        }
+    )
+    return table_from_frame(frame, id="classes", title="Accuracy of every class (%).", note="Mean over seeds.")
+
+
+def configuration_table(methods: Sequence[Method], differing: dict[str, list[str]]) -> Table | None:
+    """One row per option in which the methods differ; None where there are none to compare."""
+    if not differing:
+        return None
+    rows = [
+        Row(cells=[cell(option), *(cell(value or "–") for value in values)]) for option, values in differing.items()
+    ]
+    columns = [Column(title="Option"), *(Column(title=method.name) for method in methods)]
+    return Table(id="options", title="Options in which the methods differ.", columns=columns, rows=rows)
+
+
+def runs_table(methods: Sequence[Method], folder: Path) -> Table:
+    """Every run with a link to its folder, and its accuracy as it is usually reported in three ways."""
+    pairs = [(method, run) for method in methods for run in method.runs]
+    reported = [key for key in TEST_ACCURACIES if any(_reported(run, key) is not None for _, run in pairs)]
+    rows = []
+    for method, run in pairs:
+        seconds, steps = run.result.get("seconds"), run.result.get("steps")
+        cells = [
+            Cell(text=run.name, sort=run.name, link=relative_link(run.path, folder)),
+            cell(method.name),
+            cell(run.seed),
+            cell(100 * value if (value := run.metrics["top1"]["all"]) is not None else None),
+            *(cell(_reported(run, key)) for key in reported),
+            cell(steps if isinstance(steps, int) else None),
+            cell(seconds / 60 if isinstance(seconds, (int, float)) else None),
+        ]
+        rows.append(Row(cells=cells))
+    titles = ["Run", "Method", "Seed", "Accuracy (%)", *(TEST_ACCURACIES[key] for key in reported), "Steps", "Minutes"]
+    columns = [Column(title=title, numeric=title not in ("Run", "Method")) for title in titles]
+    note = "Accuracy: of the stored predictions, which every other number here is made from."
+    return Table(id="run-list", title="All runs.", note=note, columns=columns, rows=rows)
+
+
+def _reported(run: Run, key: str) -> float | None:
+    """An accuracy over all classes that the run recorded during training, in percent."""
+    accuracy = run.result.get("accuracy")
+    values = accuracy.get(key) if isinstance(accuracy, dict) else None
+    value = values.get("all") if isinstance(values, dict) else None
+    return 100 * float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,167 @@
+"""What the report says: verdicts, tables, remarks, links; the page itself is tested in test_report.py."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tailmatch.analysis.compare import Difference
+from tailmatch.analysis.figures import Figures
+from tailmatch.analysis.methods import group_runs
+from tailmatch.analysis.reading import read_runs
+from tailmatch.analysis.report import Report, Table, render
+from tailmatch.analysis.report_content import MOST_VERDICTS, compose_report
+from tailmatch.analysis.runs import Method
+
+from .synthetic import long_tail_counts, write_run
+
+NO_FIGURES = Figures(drawn=[], missing=[("Gain", "it needs at least two methods")])
+
+
+def read(folder: Path) -> list[Method]:
+    return group_runs(read_runs([folder])[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        write_run(folder / f"ce-{seed}", method="ce", seed=seed, tail_skill=0.2)
+        write_run(folder / f"ikl-{seed}", method="distill", loss="ikl", seed=seed, tail_skill=0.5, teacher=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def methods(folder: Path) -> list[Method]:
+    return read(folder)
+
+
+def difference(method: str, group: str, value: float, half: float = 0.01) -> Difference:
+    return Difference(
+        method=method, reference="ce", group=group, value=value, low=value - half, high=value + half, seeds=(2, 2),
+        paired=True,
+    )  # fmt: skip
+
+
+def compose(methods: list[Method], out: Path, **more: object) -> Report:
+    return compose_report(methods, NO_FIGURES, out, **more)  # type: ignore[arg-type]
+
+
+def texts(table: Table | None) -> list[list[str]]:
+    assert table is not None
+    return [[cell.text for cell in row.cells] for row in table.rows]
+
+
+def test_the_main_table_holds_mean_and_deviation_and_marks_the_best(methods: list[Method], tmp_path: Path) -> None:
+    table = compose(methods, tmp_path).main_table
+    rows = {row[0]: row for row in texts(table)}
+    values = 100 * methods[0].values("top1", "few")
+    assert [column.title for column in table.columns] == ["Method", "All", "Many", "Medium", "Few", "Runs"]  # type: ignore[union-attr]
+    assert rows["ce"][4] == f"{values.mean():.1f} ±{values.std(ddof=1):.1f}"
+    assert rows["ce"][5] == "2"
+    best = {row.cells[0].text: [cell.best for cell in row.cells] for row in table.rows}  # type: ignore[union-attr]
+    assert best["distill + ikl"][1:5] == [True] * 4
+    assert not any(best["ce"])
+
+
+def test_published_rows_stand_below_ours_with_their_source(methods: list[Method], tmp_path: Path) -> None:
+    paper = {"method": "IKL", "all": 45.21, "many": np.nan, "medium": 38.5, "few": 99.0, "sd": 0.3}
+    papers = pd.DataFrame([{**paper, "source": "arXiv 2305.13948", "note": "alpha 4, beta 4"}])
+    table = compose(methods, tmp_path, published=papers).main_table
+    assert texts(table)[-1] == ["IKL", "45.2 ±0.3", "n/a", "38.5", "99.0", "", "arXiv 2305.13948; alpha 4, beta 4"]
+    assert [row.published for row in table.rows] == [False, False, True]  # type: ignore[union-attr]
+    assert not any(cell.best for cell in table.rows[-1].cells)  # type: ignore[union-attr]
+
+
+def test_verdicts_begin_with_the_best_and_mention_groups_that_disagree(methods: list[Method], tmp_path: Path) -> None:
+    found = [
+        difference("distill + ikl", "all", 0.03),
+        difference("distill + ikl", "many", 0.05),
+        difference("distill + ikl", "medium", 0.001),
+        difference("distill + ikl", "few", -0.04),
+    ]
+    verdicts = compose(methods, tmp_path, differences=found, reference="ce").verdicts
+    assert [verdict.kind for verdict in verdicts] == ["best", "better", "worse"]
+    assert verdicts[0].text.startswith("distill + ikl has the highest mean accuracy: ")
+    assert "few-shot" in verdicts[2].text
+
+
+def test_a_lone_method_is_described_and_many_verdicts_are_cut(methods: list[Method], tmp_path: Path) -> None:
+    (only,) = compose(methods[:1], tmp_path).verdicts
+    assert only.text.startswith("ce reaches an accuracy of ")
+    found = [difference(f"m{number}", "all", 0.001 * number) for number in range(20)]
+    verdicts = compose(methods, tmp_path, differences=found, reference="ce").verdicts
+    assert len(verdicts) == MOST_VERDICTS
+    assert verdicts[-1].text == "14 more comparisons with ce are in the table of differences."
+
+
+def test_remarks_warn_of_single_seeds_and_untested_classes(tmp_path: Path) -> None:
+    for loss in ("ce", "ikl"):
+        folder = write_run(tmp_path / loss, loss=loss)
+        arrays = dict(np.load(folder / "predictions.npz"))
+        kept = arrays["labels"] != 4
+        np.savez(folder / "predictions.npz", **arrays | {name: arrays[name][kept] for name in ("logits", "labels")})
+    methods = read(tmp_path)
+    remarks = " ".join(compose(methods, tmp_path, differences=[difference("ce + ikl", "all", 0.1)]).remarks)
+    assert "Every method has one seed" in remarks
+    assert "1 class (class 4)" in remarks
+
+
+def test_options_that_differ_are_tabled_and_the_others_listed(methods: list[Method], tmp_path: Path) -> None:
+    report = compose(methods, tmp_path)
+    rows = {row[0]: row[1:] for row in texts(report.configuration)}
+    assert rows["loss"] == ["ce", "ikl"]
+    assert rows["loss.beta"] == ["–", "0.1"]
+    assert dict(report.shared_configuration)["lr"] == "0.03"
+    assert compose(methods[:1], tmp_path).configuration is None
+
+
+def test_runs_link_to_their_folders(methods: list[Method], folder: Path, tmp_path: Path) -> None:
+    table = compose(methods, tmp_path / "out").runs
+    links = [row.cells[0].link for row in table.rows]  # type: ignore[union-attr]
+    assert len(links) == 4
+    assert all((tmp_path / "out" / link).resolve().is_dir() for link in links)
+    assert [column.title for column in table.columns][4:7] == ["Last (%)", "Median of last 20 (%)", "Best on test (%)"]  # type: ignore[union-attr]
+
+
+def test_the_environment_names_every_value_that_occurred(tmp_path: Path) -> None:
+    for seed, version in ((0, "2.13.0"), (1, "2.12.0")):
+        folder = write_run(tmp_path / f"run-{seed}", seed=seed)
+        record = json.loads((folder / "environment.json").read_text())
+        record["versions"]["torch"] = version
+        (folder / "environment.json").write_text(json.dumps(record))
+    report = compose(read(tmp_path), tmp_path)
+    assert dict(report.environment)["torch"] == "2.13.0, 2.12.0"
+    assert dict(report.environment)["device"] == "cpu"
+    assert len(report.commands) == 2
+
+
+def test_balanced_runs_have_no_groups_and_many_classes_no_class_table(tmp_path: Path) -> None:
+    balanced = compose(read(write_run(tmp_path / "a", counts=[4] * 10)), tmp_path)
+    assert [column.title for column in balanced.main_table.columns] == ["Method", "All", "Runs"]  # type: ignore[union-attr]
+    assert "Many / medium / few" not in dict(balanced.facts)
+    counts = long_tail_counts(300, 500, 100)
+    large = compose(read(write_run(tmp_path / "b", counts=counts, tests_per_class=2)), tmp_path)
+    assert {table.id for table in large.tables} == {"metrics", "metrics-by-group"}
+    assert dict(large.facts)["Many / medium / few"].endswith("classes (default rule)")
+
+
+def test_a_file_of_other_code_is_reported_without_configuration_and_environment(tmp_path: Path) -> None:
+    source = np.load(write_run(tmp_path / "run") / "predictions.npz")
+    np.savez(
+        tmp_path / "theirs.npz", predictions=source["logits"].argmax(1), **{k: source[k] for k in source.files[1:3]}
+    )
+    methods = group_runs(read_runs([tmp_path / "theirs.npz"])[0])
+    report = compose(methods, tmp_path)
+    assert report.environment == []
+    assert "theirs" in render(report, tmp_path)
+
+
+def test_hostile_names_reach_the_page_escaped(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    write_run(tmp_path / "run", method=hostile, class_names=[hostile] * 10, dataset=hostile)
+    page = render(compose(read(tmp_path), tmp_path, problems=[hostile]), tmp_path)
+    assert hostile not in page
+    assert "&lt;script&gt;alert(1)" in page
