@@ -67,10 +67,13 @@ class AlignedPseudoLabels(AddOn):
 
 
 @torch.no_grad()
-def refine(predictions_NC: Tensor, wanted_C: Tensor) -> Tensor:
-    """The rows nearest to the predictions whose column sums are `wanted_C` (which adds up to N)."""
-    rows_NC = _without_noise(predictions_NC, wanted_C)
-    entropy_N = -(rows_NC * rows_NC.clamp_min(_SMALLEST).log()).sum(1).clamp_min(1e-3)
+def refine(predictions_NC: Tensor, wanted_C: Tensor, noise_factor: float = NOISE_FACTOR) -> Tensor:
+    """The rows nearest to the predictions whose column sums are `wanted_C` (which adds up to N).
+
+    Where the entries left by `noise_factor` cannot add up to that, the sums come as near as they can.
+    """
+    rows_NC = _without_noise(predictions_NC, noise_factor * wanted_C)
+    entropy_N = (-rows_NC * rows_NC.clamp_min(_SMALLEST).log()).sum(1).clamp_min(1e-3)
     nu_C = torch.zeros_like(wanted_C)
     scaled_NC = rows_NC
     for _ in range(ROUNDS):
@@ -80,9 +83,9 @@ def refine(predictions_NC: Tensor, wanted_C: Tensor) -> Tensor:
     return scaled_NC / scaled_NC.sum(1, keepdim=True).clamp_min(_SMALLEST)
 
 
-def _without_noise(predictions_NC: Tensor, wanted_C: Tensor) -> Tensor:
-    """Of each class's column only the surest NOISE_FACTOR * M_k entries, rows normalised again."""
-    kept = (NOISE_FACTOR * wanted_C).ceil().long().clamp(1, len(predictions_NC))
+def _without_noise(predictions_NC: Tensor, most_C: Tensor) -> Tensor:
+    """Of each class's column only the surest `most` entries, rows normalised again."""
+    kept = most_C.ceil().clamp(1, len(predictions_NC))
     place_NC = predictions_NC.argsort(0, descending=True).argsort(0)
     rows_NC = predictions_NC * (place_NC < kept)
     total_N = rows_NC.sum(1, keepdim=True)
