@@ -232,6 +232,7 @@ class Trainer:
                 **self.evaluations.report(),
                 "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUPS[1:]}},
                 "steps": self.step,
+                "total_steps": self.task.steps,
                 "seconds": round(self.seconds, 3),
                 "images_per_second": round(speed, 1) if speed else None,
                 **self.task.facts(),

@@ -1,6 +1,5 @@
 """The run folder: everything a run leaves behind, readable without this package."""
 
-import errno
 import json
 import platform
 import shlex
@@ -20,14 +19,11 @@ from torch import Tensor
 from .. import __version__
 from ..errors import UserError
 from .files import write_atomically, write_json, write_text
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two runs out of one folder there
-    fcntl = None  # type: ignore[assignment]
+from .locks import locked
 
 SCHEMA = 1
 _LOCK = ".lock"
+SUITE_LOG = "log.txt"  # what a run started by a suite says; it is there before the run
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
@@ -67,15 +63,8 @@ class RunFolder:
 
         A folder that no run was begun in is removed again.
         """
-        with (self.path / _LOCK).open("w") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    if error.errno in (errno.EACCES, errno.EAGAIN):
-                        raise UserError(
-                            f"Another run is writing to {self.path}; wait for its end, or choose another --out."
-                        ) from None
+        refusal = f"Another run is writing to {self.path}; wait for its end, or choose another --out."
+        with locked(self.path / _LOCK, refusal):
             try:
                 for leftover in _half_written(self.path):
                     leftover.unlink(missing_ok=True)
@@ -200,7 +189,9 @@ def _half_written(path: Path) -> list[Path]:
 
 
 def _holds_nothing(path: Path) -> bool:
-    beginnings = {path / "checkpoints", path / _LOCK, path / "environment.json", *_half_written(path)}
+    beginnings = {path / name for name in ("checkpoints", _LOCK, "environment.json", SUITE_LOG)} | {
+        *_half_written(path)
+    }
     return all(entry in beginnings for entry in [*path.iterdir(), *path.glob("checkpoints/*")])
 
 

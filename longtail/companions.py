@@ -6,11 +6,14 @@ same call finds it there the next time, and goes on with it where it was cut off
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..engine.config import recorded
+from ..engine.distributed import World
+from ..engine.locks import locked
 from ..engine.options import EXECUTION_ONLY
 from ..engine.records import RunFolder
 from ..engine.session import Session
@@ -43,16 +46,23 @@ def baseline_config(config: LongtailConfig) -> LongtailConfig:
 
 
 def trained(config: LongtailConfig, role: str) -> tuple[RunFolder, dict[str, Any]]:
-    """Train the companion, go on with it, or take the one that is there; says which."""
+    """Train the companion, go on with it, or take the one that is there; says which.
+
+    Runs that are started side by side share one companion: the first trains it, the others wait for it.
+    """
     folder = _place(config, role)
-    done = folder.is_finished
-    begun = (folder.path / "config.yaml").is_file()
-    call = replace(config.call, out=folder.path, resume=folder.path if begun else None)
-    session = Session(replace(config, call=call), "longtail", folder.path.name)
-    if session.world.is_main:
-        verb = "taking" if done else "going on with" if begun else "training"
-        print(f"{role}: {verb} {config.method.model}, kept in {folder.path}", flush=True)
-    return session.run(build_task, identity_of(config))
+    with ExitStack() as held:
+        if World.from_environment().is_main:
+            folder.path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder.path.with_name(f".{folder.path.name}.lock")))
+        done = folder.is_finished
+        begun = (folder.path / "config.yaml").is_file()
+        call = replace(config.call, out=folder.path, resume=folder.path if begun else None)
+        session = Session(replace(config, call=call), "longtail", folder.path.name)
+        if session.world.is_main:
+            verb = "taking" if done else "going on with" if begun else "training"
+            print(f"{role}: {verb} {config.method.model}, kept in {folder.path}", flush=True)
+        return session.run(build_task, identity_of(config))
 
 
 def _place(config: LongtailConfig, role: str) -> RunFolder:
