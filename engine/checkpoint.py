@@ -69,6 +69,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
+        assert path not in tensors, f"two tensors of the state share the path {path}"
         # A copy, since safetensors refuses two names for one memory.
         tensors[path] = value.detach().clone(memory_format=torch.contiguous_format).cpu()
         return {_TENSOR: path}
