@@ -97,6 +97,8 @@ def recipe_path(name: str) -> Path:
             raise UserError(f"No recipe file {name!r}; give the path of a YAML file or one of: {_listed()}.")
         return path
     path = Path(str(resources.files("tailmatch.configs") / f"{name}.yaml"))
+    if not path.is_file() and name and Path(name).exists():
+        return recipe_path(f"./{name}")
     if not path.is_file():
         raise UserError(
             f"Unknown recipe {name!r}.{nearest(name, recipe_names())} Recipes: {_listed()}; or give a path."

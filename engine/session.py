@@ -8,7 +8,7 @@ import torch
 
 from ..errors import UserError
 from .config import to_yaml
-from .device import pick_device
+from .device import Autocast, pick_device
 from .distributed import World, barrier, joined
 from .loop import Trainer
 from .records import RunFolder
@@ -26,6 +26,7 @@ class Session:
         self.config, self.task_name, self.run_name = config, task_name, run_name
         self.world = World.from_environment()
         self.device = pick_device(config.run.device, self.world.local_rank)
+        Autocast.pick(config.run.precision, self.device)  # refused here rather than in a run that has begun
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
 
