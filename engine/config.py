@@ -161,12 +161,15 @@ def _read_mapping(
 ) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     problems: list[str] = []
+    seen: set[str] = set()
     for name, node in _flat_nodes(root, options):
         where = f"{path}:{node.start_mark.line + 1}"
-        if name in values or (name == "task" and "task" in values):
+        if name in seen:
             problems.append(f"{where}: {name} stands twice; keep one.")
         elif name == "task":
-            if node.value != task:
+            if not isinstance(node, yaml.ScalarNode):
+                problems.append(f"{where}: task must be a word, got {_kind(node)}.")
+            elif node.value != task:
                 problems.append(f"{where}: this recipe is for `run.py {node.value}`, not `run.py {task}`.")
         elif name in _ABOUT_THE_CALL:
             problems.append(f"{where}: {name} is about one call; give it on the command line as --{_dashed(name)}.")
@@ -177,19 +180,24 @@ def _read_mapping(
                 values[name] = coerce(node, options[name].type)
             except ValueError as error:
                 problems.append(f"{where}: {name} must be {error}, got {_kind(node)}.")
+        seen.add(name)
     return values, problems
 
 
 def _flat_nodes(node: yaml.MappingNode, options: Mapping[str, Option], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of a recipe under their flat names; `loss: {name: ikl}` is `loss`, a nested group is dotted."""
     for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            yield _kind(key), key  # refused as unknown
+            continue
         name = f"{prefix}{key.value}"
         if isinstance(value, yaml.MappingNode) and not prefix:  # options are one level deep at most
             yield from _flat_nodes(value, options, f"{name}.")
         elif key.value == "name" and prefix:
             yield prefix[:-1], value
         else:
-            yield name.replace("-", "_") if name.replace("-", "_") in options else name, value
+            words = name.replace("-", "_")
+            yield next((known for known in (words, words.removesuffix(".name")) if known in options), name), value
 
 
 def coerce(node: Any, annotation: Any) -> Any:

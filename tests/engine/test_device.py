@@ -32,7 +32,7 @@ def test_auto_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_half_precision_on_the_cpu() -> None:
     cpu = torch.device("cpu")
-    with pytest.raises(UserError, match="Precision 'fp16' needs a GPU; on the CPU use fp32 or bf16."):
+    with pytest.raises(UserError, match=r"Precision 'fp16' needs a GPU; on the CPU use fp32 or bf16."):
         Autocast.pick("fp16", cpu)
     assert Autocast.pick("auto", cpu).dtype is None
     assert Autocast.pick("bf16", cpu).dtype is torch.bfloat16

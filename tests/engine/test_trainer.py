@@ -81,7 +81,7 @@ def test_a_failed_run_fails_again_when_resumed_from_its_last_good_checkpoint(
     for _ in range(2):
         trainer = toy_trainer(tmp_path, 24)
         break_at(trainer, 10, float("nan"))
-        with pytest.raises(UserError, match="at step 11; the last good checkpoint is .*step_00000008"):
+        with pytest.raises(UserError, match=r"at step 11; the last good checkpoint is .*step_00000008"):
             trainer.fit()
 
 
