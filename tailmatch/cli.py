@@ -22,17 +22,20 @@ class Command:
     config: str
     run: str
     trains: bool = False  # takes recipes, run folders and --resume
+    resolved: str = ""  # where it trains: what fills in the defaults that depend on other options
 
 
 COMMANDS = {
-    "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", trains=True),
+    "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", True, "ssl.defaults:resolved"),
     "longtail": Command(
         "learn from a long tail, alone or from a teacher",
         "longtail.config:LongtailConfig",
         "longtail.command:run",
-        trains=True,
+        True,
+        "longtail.resolve:resolved",
     ),
     "data": Command("get large data sets ready", "datasets.data_config:DataConfig", "datasets.prepare:run"),
+    "suite": Command("run a grid of trainings and report on them", "engine.suite_config:SuiteConfig", "cli:run_suite"),
 }
 
 
@@ -89,6 +92,20 @@ def _dispatch(words: list[str]) -> int:
     else:
         config = command_line.parse(config_type, rest, program)
     return _load(command.run)(config)
+
+
+def run_suite(config: Any) -> int:
+    """A suite checks its runs by their tasks' own rules, which engine/ does not know and is handed here."""
+    from .engine import suite
+    from .engine.suite_plan import TrainingTask
+
+    def find_task(name: str) -> TrainingTask:
+        tasks = {task: command for task, command in COMMANDS.items() if command.trains}
+        if name not in tasks:
+            raise unknown_name("task", name, tasks)
+        return TrainingTask(_load(tasks[name].config), _load(tasks[name].resolved))
+
+    return suite.run(config, find_task)
 
 
 def _load(place: str) -> Any:

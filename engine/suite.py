@@ -1,0 +1,137 @@
+"""`run.py suite`: plan, run what is left, analyse. Free of torch: every run is a process of its own."""
+
+import shlex
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .. import __version__
+from .files import write_json
+from .locks import locked
+from .suite_config import SuiteConfig
+from .suite_engines import Engine, core_count, environment, local_engine, program, words_of
+from .suite_plan import FindTask, PlannedRun, plan
+from .suite_schedule import Outcome, Schedule
+from .suite_state import State, chosen, refuse_changed, share_done, state_of
+
+SCHEMA = 1
+ALL_FINISHED, SOME_BROKE, STOPPED = 0, 1, 130
+
+
+def run(suite: SuiteConfig, find_task: FindTask) -> int:
+    """Returns the exit code."""
+    every = plan(suite, find_task)
+    runs = chosen(every, suite.only)
+    refuse_changed(runs)
+    engine = _engine(suite, runs)
+    print(_overview(suite, runs, engine))
+    if suite.dry_run:
+        print(_listing(runs, engine))
+        return ALL_FINISHED
+    suite.folder.mkdir(parents=True, exist_ok=True)
+    refusal = f"Another call of this suite is writing to {suite.folder}; wait for its end, or choose another --out."
+    with locked(suite.folder / ".lock", refusal):
+        begun = time.monotonic()
+        outcome = Schedule(runs, engine).go()
+        seconds = time.monotonic() - begun
+        if outcome.newly_finished:
+            _write_record(suite, runs, engine, outcome, seconds)
+        if outcome.stopped:
+            print(f"Stopped; go on with the same call: {_same_call()}")
+            return STOPPED
+        print(_summary(runs, outcome, seconds))
+        code = _analyze(suite, every)
+    return SOME_BROKE if outcome.broken else code
+
+
+def _engine(suite: SuiteConfig, runs: Sequence[PlannedRun]) -> Engine:
+    if suite.engine == "local":
+        return local_engine(suite, runs)
+    from .suite_slurm import slurm_engine  # needs submitit
+
+    return slurm_engine(suite)
+
+
+def _overview(suite: SuiteConfig, runs: Sequence[PlannedRun], engine: Engine) -> str:
+    states = [state_of(run.folder) for run in runs]
+    counts = [(states.count(State.FINISHED), "finished"), (states.count(State.BEGUN), "begun")]
+    there = ", ".join(f"{count} {word}" for count, word in counts if count)
+    return f"{suite.name}: {len(runs)} runs in {suite.folder}{f' ({there})' if there else ''}; {engine.describe()}"
+
+
+def _listing(runs: Sequence[PlannedRun], engine: Engine) -> str:
+    width = max(len(run.name) for run in runs)
+    lines = []
+    for run in runs:
+        state = state_of(run.folder)
+        word = f"{100 * share_done(run.folder):.0f} %" if state is State.BEGUN else state.value
+        command = shlex.join(["python", "run.py", *words_of(run, engine.threads)])
+        lines.append(f"  {word:<9} {run.name:<{width}}  {command}")
+    return "\n".join(lines)
+
+
+def _summary(runs: Sequence[PlannedRun], outcome: Outcome, seconds: float) -> str:
+    lines = [
+        f"{len(outcome.finished)} of {len(runs)} runs finished, {len(outcome.newly_finished)} of them now, "
+        f"in {seconds / 60:.1f} minutes"
+    ]
+    alike: dict[tuple[str, ...], list[PlannedRun]] = defaultdict(list)
+    for run in runs:
+        if run.name in outcome.broken:
+            alike[tuple(outcome.broken[run.name])].append(run)
+    for words, broken in alike.items():
+        names = ", ".join(run.name for run in broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
+        lines += [f"broken: {names} (log: {broken[0].folder / 'log.txt'})", *(f"    {word}" for word in words)]
+    if alike:
+        lines.append(f"The same call tries these again: {_same_call()}")
+    return "\n".join(lines)
+
+
+def _analyze(suite: SuiteConfig, runs: Sequence[PlannedRun]) -> int:
+    """A report of all finished runs, or one for each data set (or `report:` of the suite's blocks)."""
+    reports: dict[str, list[PlannedRun]] = defaultdict(list)
+    for run in runs:
+        if state_of(run.folder) is State.FINISHED:
+            reports[run.report].append(run)
+    several, code = len({run.report for run in runs}) > 1, ALL_FINISHED
+    for name, finished in reports.items():
+        out = suite.folder / "analysis" / name if several else suite.folder / "analysis"
+        words = ["analyze", *(str(run.folder) for run in finished), "--out", str(out)]
+        sys.stdout.flush()
+        code = subprocess.call([*program(), *words], env=environment(None)) or code
+    return code
+
+
+def _write_record(
+    suite: SuiteConfig, runs: Sequence[PlannedRun], engine: Engine, outcome: Outcome, seconds: float
+) -> None:
+    """By what call the suite was made, with which versions, and how long it took."""
+    record = {
+        "schema": SCHEMA,
+        "suite": suite.name,
+        "command": _same_call(),
+        "runs": [run.name for run in runs],
+        "finished": len(outcome.finished),
+        "finished_by_this_call": len(outcome.newly_finished),
+        "seconds": round(seconds, 1),
+        "engine": f"{suite.engine}: {engine.describe()}",
+        "cores": core_count(),
+        "versions": {"tailmatch": __version__, "python": sys.version.split()[0], "torch": _version("torch")},
+    }
+    write_json(suite.folder / "suite.json", record)
+
+
+def _same_call() -> str:
+    words = ["python", "run.py"] if sys.argv[0].endswith("run.py") else [Path(sys.argv[0]).name]
+    return shlex.join([*words, *sys.argv[1:]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,97 @@
+"""The options of `run.py suite`. Free of torch, since `--help` imports it."""
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..errors import UserError, nearest
+from .options import above
+
+
+def suite_names() -> list[str]:
+    """The suites that ship with the package."""
+    found = (Path(entry.name) for entry in (resources.files("tailmatch.configs") / "suites").iterdir())
+    return sorted(path.stem for path in found if path.suffix == ".yaml")
+
+
+def suite_path(name: str) -> Path:
+    """The file of a suite: a path, or the name of one that ships with the package."""
+    allowed = suite_names()
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        if not Path(name).is_file():
+            raise UserError(f"No suite file {name!r}; give the path of a YAML file or one of: {', '.join(allowed)}.")
+        return Path(name)
+    if name not in allowed:
+        raise UserError(
+            f"Unknown suite {name!r}.{nearest(name, allowed)} Suites: {', '.join(allowed)}; or give a path."
+        )
+    return Path(str(resources.files("tailmatch.configs") / "suites" / f"{name}.yaml"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmOptions:
+    """Slurm: what each run asks the cluster for (--engine slurm)."""
+
+    slurm_partition: str | None = None
+    """Partition; the cluster's own default otherwise."""
+    slurm_time: int = 1440
+    """Minutes until a run is cut off; it saves its state and queues again."""
+    slurm_gpus: int = 0
+    """GPUs of a run, 0 or 1."""
+    slurm_cpus: int | None = None
+    """Cores of a run; by default as many as --threads."""
+
+    def problems(self) -> list[str]:
+        found = above(self, 0, "slurm_time", *(["slurm_cpus"] if self.slurm_cpus is not None else []))
+        if self.slurm_gpus not in (0, 1):
+            found.append(f"slurm_gpus must be 0 or 1 (a run of a suite uses one at most), got {self.slurm_gpus}.")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteConfig:
+    """Run a grid of trainings, as many at a time as fit, and end in a report; the same call goes on with what is left.
+
+    The file of a suite says at its top what it compares and how long it takes. Options after -- go to every run:
+    `suite digits_ssl -- --steps 100`.
+    """
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(suite_names()) + "}")]
+    """The suite: one of these, or a YAML file of your own."""
+    words: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[-- OPTIONS OF EVERY RUN]")] = ()
+    """Options for every run."""
+    out: Path | None = None
+    """Folder of the suite's runs and its report; runs/suites/<name> by default."""
+    seeds: tuple[int, ...] = ()
+    """Seeds in place of the suite's own."""
+    only: str | None = None
+    """Run only these: a pattern for the runs' names, such as '*ikl*' or '*-s0'; what they need runs too."""
+    jobs: int | None = None
+    """Runs at a time; by default one a GPU, or one for every --threads cores of the CPU."""
+    threads: int | None = None
+    """CPU threads of each run: 1 on the CPU, an equal share of the cores beside a GPU."""
+    engine: Literal["local", "slurm"] = "local"
+    """Run on this machine, or as a Slurm array."""
+    slurm: tyro.conf.OmitArgPrefixes[SlurmOptions] = SlurmOptions()
+    dry_run: bool = False
+    """List the runs, their commands and how far each is, and stop."""
+
+    def problems(self) -> list[str]:
+        found = above(self, 0, *(name for name in ("jobs", "threads") if getattr(self, name) is not None))
+        if len(set(self.seeds)) < len(self.seeds):
+            found.append(f"seeds must differ from each other, got {' '.join(map(str, self.seeds))}.")
+        if stray := [word for word in self.words if _ABOUT_ONE_RUN.fullmatch(word)]:
+            found.append(f"{stray[0]} is the suite's to give (--out and --seeds are options of `suite` itself).")
+        return found
+
+    @property
+    def folder(self) -> Path:
+        """Where the suite's runs lie."""
+        return self.out or Path("runs") / "suites" / Path(self.name).stem
+
+
+_ABOUT_ONE_RUN = re.compile(r"--(config|out|resume|seed|threads|print-config|dry-run)(=.*)?")

@@ -1,0 +1,242 @@
+"""The grid of a suite: a YAML file that is multiplied out to runs with lasting names. Free of torch.
+
+    task: longtail                      # ssl or longtail
+    seeds: [0, 1, 2]
+    options: {dataset: digits-lt}       # for every run
+    runs:                               # blocks; a list of values makes one run of each, of two lists every pair
+      - name: teacher
+        model: wrn-16-2-relu
+      - label_loss: [cross-entropy, ldam]
+        drw: [null, 0.8]                # null leaves the option out
+      - loss: [kl, ikl]
+        teacher_checkpoint: "@teacher"  # the folder of the run of that name with the same seed, which runs first
+    exclude:
+      - {label_loss: cross-entropy, drw: 0.8}
+
+A block may have `seeds` of its own (`--seeds` leaves those as they are), another `task`, and `report: NAME`, the report
+its runs are in; otherwise there is one for each data set and each value of the lists under `options:`, which are what
+methods are compared on. An option of several words is a list within the list: `[[0.8, 0.9]]`.
+
+A run's name holds its block's values and its seed, so it stays when other blocks come or go.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError, nearest
+
+Value = str | tuple[str, ...] | None
+"""One value of an option as words; None leaves the option out."""
+
+_TOP = ("task", "seeds", "options", "runs", "exclude")
+_OF_BLOCK = ("name", "task", "seeds", "report")
+_ABOUT_ONE_RUN = ("out", "resume", "seed", "threads", "print_config", "dry_run")
+_NUMBER = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?", re.IGNORECASE)
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.+_-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRun:
+    """One run as the grid asks for it."""
+
+    name: str
+    block: str | None
+    """The name of its block, by which others may refer to it."""
+    task: str
+    seed: int
+    values: Mapping[str, Value]
+    nodes: Mapping[str, Any] = field(repr=False)
+    """The YAML node of each value, for its type and its line."""
+    where: str
+    """`file:line` of its block."""
+    report: str | None
+    """The report it is in, where the block says so."""
+    setting: tuple[str, ...]
+    """The values of the suite's own lists, which tell reports of one data set apart."""
+
+    def references(self) -> dict[str, str]:
+        """Options that stand for another run's folder, with that run's block."""
+        return {
+            option: value[1:]
+            for option, value in self.values.items()
+            if isinstance(value, str) and value.startswith("@")
+        }
+
+
+def read_grid(path: Path, seeds: Sequence[int] = ()) -> list[GridRun]:
+    """All runs of a suite's file, in its order (every problem names the file and the line).
+
+    Args:
+        seeds: take the place of the suite's seeds.
+    """
+    return _Reader(path).runs(tuple(seeds))
+
+
+def needed(run: GridRun, block: str, runs: Sequence[GridRun]) -> GridRun:
+    """The run that a reference means: of that block, of the same seed, and alike in the options both have."""
+    named = [other for other in runs if other.block == block]
+    if not named:
+        blocks = sorted({other.block for other in runs if other.block})
+        raise UserError(f"{run.where}: there is no block named {block!r} to refer to.{nearest(block, blocks)}")
+    same_seed = [other for other in named if other.seed == run.seed] or named
+    alike = [other for other in same_seed if all(run.values.get(k, v) == v for k, v in _axes(other, named).items())]
+    if len(alike) != 1:
+        raise UserError(
+            f"{run.where}: '@{block}' must mean one run, and {len(alike) or len(same_seed)} are possible for "
+            f"{run.name}; give the two blocks the same seeds and the same lists."
+        )
+    return alike[0]
+
+
+def _axes(run: GridRun, siblings: Sequence[GridRun]) -> dict[str, Value]:
+    return {
+        option: value
+        for option, value in run.values.items()
+        if any(other.values.get(option) != value for other in siblings)
+    }
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.root: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise UserError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+
+    def runs(self, seeds: tuple[int, ...]) -> list[GridRun]:
+        top = self._mapping(self.root, "a suite")
+        if unknown := [key for key in top if key not in _TOP]:
+            raise self._error(top[unknown[0]], f"unknown entry {unknown[0]!r}.{nearest(unknown[0], _TOP)}")
+        if "runs" not in top or not isinstance(top["runs"], yaml.SequenceNode) or not top["runs"].value:
+            raise self._error(self.root, "a suite needs `runs:`, a list of blocks of options.")
+        seeds = seeds or (self._seeds(top["seeds"]) if "seeds" in top else (0,))
+        common = self._mapping(top["options"], "options") if "options" in top else {}
+        task = self._word(top["task"], "task") if "task" in top else None
+        excluded = self._excluded(top.get("exclude"))
+        found = [
+            run
+            for block in top["runs"].value
+            for run in self._block(block, common, task, seeds)
+            if not any(all(run.values.get(k) == v for k, v in rule.items()) for rule in excluded)
+        ]
+        by_name: dict[str, GridRun] = {}
+        for run in found:
+            if run.name in by_name:
+                raise UserError(
+                    f"{run.where}: two runs are called {run.name} (the other is of {by_name[run.name].where}); "
+                    "give one block a `name:`."
+                )
+            by_name[run.name] = run
+        return found
+
+    def _block(
+        self, node: Any, common: Mapping[str, Any], task: str | None, seeds: tuple[int, ...]
+    ) -> Iterator[GridRun]:
+        entries = self._mapping(node, "a block of runs")
+        own = {key: entry for key, entry in entries.items() if key not in _OF_BLOCK}
+        nodes = {**common, **own}
+        name, report = (self._word(entries[key], key) if key in entries else None for key in ("name", "report"))
+        task = self._word(entries["task"], "task") if "task" in entries else task
+        if task is None:
+            raise self._error(node, "the block has no `task:` (ssl or longtail), and neither has the suite.")
+        seeds = self._seeds(entries["seeds"]) if "seeds" in entries else seeds
+        choices = {option: self._values(entry, option) for option, entry in nodes.items()}
+        in_name = [o for o in nodes if len(choices[o]) > 1 or (name is None and o in own)]
+        # Seeds outermost: a suite that is cut off then has every method, with fewer seeds.
+        for seed, picked in product(seeds, product(*choices.values())):
+            values = dict(zip(choices, picked, strict=True))
+            words = [name, *(_word_for(option, values[option]) for option in in_name), f"s{seed}"]
+            yield GridRun(
+                name=_NOT_IN_NAME.sub("-", "-".join(word for word in words if word)),
+                block=name,
+                task=task,
+                seed=seed,
+                values=values,
+                nodes=nodes,
+                where=self._where(node),
+                report=report,
+                setting=tuple(filter(None, (_word_for(o, values[o]) for o in common if len(choices[o]) > 1))),
+            )
+
+    def _excluded(self, node: Any) -> list[dict[str, Value]]:
+        if node is None:
+            return []
+        if not isinstance(node, yaml.SequenceNode):
+            raise self._error(node, "exclude must be a list of `{option: value}`.")
+        rules = []
+        for rule in node.value:
+            entries = self._mapping(rule, "what is excluded")
+            choices = [[(option, value) for value in self._values(entry, option)] for option, entry in entries.items()]
+            rules += [dict(pairs) for pairs in product(*choices)]
+        return rules
+
+    def _mapping(self, node: Any, what: str) -> dict[str, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self._error(node, f"{what} must hold `name: value` lines.")
+        found: dict[str, Any] = {}
+        for key, value in node.value:
+            name = str(key.value).replace("-", "_")
+            if name in found:
+                raise self._error(key, f"{key.value} stands twice; keep one.")
+            if name in _ABOUT_ONE_RUN:
+                raise self._error(key, f"{key.value} is the suite's to give; its seeds stand under `seeds:`.")
+            found[name] = value
+        return found
+
+    def _values(self, node: Any, option: str) -> list[Value]:
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not items:
+            raise self._error(node, f"{option} has an empty list; leave it out.")
+        return [self._value(item, option) for item in items]
+
+    def _value(self, node: Any, option: str) -> Value:
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self._word(item, option) for item in node.value)
+        return None if _is_null(node) else self._word(node, option)
+
+    def _word(self, node: Any, what: str) -> str:
+        if not isinstance(node, yaml.ScalarNode) or _is_null(node):
+            advice = f"; write its options as `{what}.beta: 0.1`" if isinstance(node, yaml.MappingNode) else ""
+            raise self._error(node, f"{what} must be a word or a list of words{advice}.")
+        return str(node.value)
+
+    def _seeds(self, node: Any) -> tuple[int, ...]:
+        values = self._values(node, "seeds")
+        try:
+            seeds = tuple(int(str(value)) for value in values)
+        except ValueError:
+            raise self._error(node, "seeds must be whole numbers.") from None
+        if len(set(seeds)) < len(seeds):
+            raise self._error(node, "seeds must differ from each other.")
+        return seeds
+
+    def _error(self, node: Any, text: str) -> UserError:
+        return UserError(f"{self._where(node)}: {text}")
+
+    def _where(self, node: Any) -> str:
+        return f"{self.path}:{node.start_mark.line + 1}" if node is not None else str(self.path)
+
+
+def _is_null(node: Any) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _word_for(option: str, value: Value) -> str | None:
+    """A value as it stands in a run's name: numbers and yes or no carry their option, words speak for themselves."""
+    if value is None or (isinstance(value, str) and value.startswith("@")):
+        return None
+    text = "+".join(value) if isinstance(value, tuple) else value
+    if isinstance(value, str) and not _NUMBER.fullmatch(value) and value.lower() not in ("true", "false"):
+        return text
+    return f"{option.rpartition('.')[2].replace('_', '-')}{text}"

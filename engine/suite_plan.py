@@ -1,0 +1,177 @@
+"""From a suite's grid to checked runs: every option goes through its task's own parser before anything starts.
+
+Free of torch. The tasks are handed in, since engine/ knows none.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+
+from ..errors import UserError, nearest
+from .command_line import parse_run
+from .config import Option, coerce, flat, options_of, read_recipe, recipe_path, with_values
+from .suite_config import SuiteConfig, suite_path
+from .suite_grid import GridRun, Value, needed, read_grid
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a suite has to know of a task."""
+
+    config_type: type
+    resolved: Callable[[Any], Any]
+    """Fills in the defaults that depend on other options."""
+
+
+FindTask = Callable[[str], TrainingTask]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One run of a suite."""
+
+    name: str
+    task: str
+    folder: Path
+    seed: int
+    words: tuple[str, ...]
+    """Its options on the command line, without the folder and the threads."""
+    needs: tuple[str, ...]
+    """Runs that must be finished before it starts."""
+    config: Any
+    dataset: str
+    report: str
+
+
+def plan(suite: SuiteConfig, find_task: FindTask) -> list[PlannedRun]:
+    """The runs of a suite, those of the first seed first, each after what it needs.
+
+    Raises:
+        UserError: for the first run whose options its task refuses, with the suite's file and line.
+    """
+    grid = read_grid(suite_path(suite.name), suite.seeds)
+    planner = _Planner(suite, find_task, grid)
+    runs = [planner.planned(run) for run in grid]
+    seeds = list(dict.fromkeys(run.seed for run in grid))
+    return _needs_first(sorted(runs, key=lambda run: seeds.index(run.seed)))
+
+
+class _Planner:
+    def __init__(self, suite: SuiteConfig, find_task: FindTask, grid: Sequence[GridRun]) -> None:
+        self.suite, self.find_task, self.grid = suite, find_task, grid
+        self._parsed: dict[tuple[str, ...], Any] = {}
+        self._checked: set[int] = set()
+
+    def planned(self, run: GridRun) -> PlannedRun:
+        try:
+            task = self.find_task(run.task)
+        except UserError as error:
+            raise UserError(f"{run.where}: {error}") from None
+        needs = {option: needed(run, block, self.grid) for option, block in run.references().items()}
+        values = {**run.values, **{option: str(self.suite.folder / other.name) for option, other in needs.items()}}
+        words = (*self._words(run, values, task), *self.suite.words)
+        config = with_values(self._config(run, words, task), {"seed": run.seed})
+        try:
+            config = task.resolved(config)
+        except UserError as error:
+            # What it needs may not be there yet, and is looked at again when the run starts.
+            if not needs:
+                raise UserError(f"{run.where}: {run.name}: {error}") from None
+        dataset = str(flat(config)["dataset"])
+        return PlannedRun(
+            name=run.name,
+            task=run.task,
+            folder=self.suite.folder / run.name,
+            seed=run.seed,
+            words=(*words, "--seed", str(run.seed)),
+            needs=tuple(dict.fromkeys(other.name for other in needs.values())),
+            config=config,
+            dataset=dataset,
+            report=run.report or "-".join(dict.fromkeys([dataset, *run.setting])),
+        )
+
+    def _config(self, run: GridRun, words: tuple[str, ...], task: TrainingTask) -> Any:
+        """The configuration of these words, parsed once for all seeds."""
+        key = (run.task, *words)
+        if key not in self._parsed:
+            try:
+                self._parsed[key] = parse_run(task.config_type, run.task, words, f"options of {run.name}: {run.task}")
+            except UserError as error:
+                raise UserError(f"{run.where}: {run.name}: {error}") from None
+        return self._parsed[key]
+
+    def _words(self, run: GridRun, values: dict[str, Value], task: TrainingTask) -> Iterator[str]:
+        options = {option.name: option for option in options_of(task.config_type)}
+        for name, node in run.nodes.items():
+            if name not in options:
+                raise UserError(f"{_where(run, node)}: unknown option {name!r}.{nearest(name, options)}")
+            if id(node) not in self._checked:
+                self._checked.add(id(node))
+                _check_types(run, node, options[name])
+        default = flat(_base(values, task, run))
+        for name, value in values.items():
+            yield from _option_words(options[name], value, default[name])
+
+
+def _base(values: dict[str, Value], task: TrainingTask, run: GridRun) -> Any:
+    """The configuration that the run's options change: the defaults, or a recipe."""
+    default, recipe = task.config_type(), values.get("config")
+    try:
+        return read_recipe(default, recipe_path(recipe), run.task) if isinstance(recipe, str) else default
+    except UserError as error:
+        raise UserError(f"{run.where}: {run.name}: {error}") from None
+
+
+def _option_words(option: Option, value: Value, default: Any) -> list[str]:
+    """`--drw 0.8`; a flag only where it changes something, since the other direction does not exist."""
+    name = option.name.replace("_", "-")
+    if value is None:
+        return []
+    if isinstance(value, tuple):
+        return [f"--{name}", *value]
+    if option.type is bool:
+        wanted = value.lower() in ("true", "yes", "on")
+        return [] if wanted == default else [f"--{name}" if wanted else f"--no-{name}"]
+    if bool in get_args(option.type):
+        return [f"--{name}", str(value.lower() in ("true", "yes", "on"))]
+    return [f"--{name}", value]
+
+
+def _check_types(run: GridRun, node: Any, option: Option) -> None:
+    """Each value of a grid's list must be of the option's type."""
+    is_tuple = get_origin(option.type) is tuple
+    for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if isinstance(item, yaml.ScalarNode) and (item.value.startswith("@") or item.tag == "tag:yaml.org,2002:null"):
+            continue
+        single = is_tuple and isinstance(item, yaml.ScalarNode)
+        try:
+            coerce(item, get_args(option.type)[0] if single else option.type)
+        except ValueError as error:
+            got = repr(item.value) if isinstance(item, yaml.ScalarNode) else "a list"
+            raise UserError(f"{_where(run, item)}: {option.name} must be {error}, got {got}.") from None
+
+
+def _where(run: GridRun, node: Any) -> str:
+    return f"{run.where.rpartition(':')[0]}:{node.start_mark.line + 1}"
+
+
+def _needs_first(runs: list[PlannedRun]) -> list[PlannedRun]:
+    """The same order, but every run after those it needs."""
+    by_name, placed, on_the_way = {run.name: run for run in runs}, dict[str, PlannedRun](), set[str]()
+
+    def place(run: PlannedRun) -> None:
+        if run.name in on_the_way:
+            raise UserError(f"The runs {', '.join(sorted(on_the_way))} wait for each other; take one reference out.")
+        if run.name not in placed:
+            on_the_way.add(run.name)
+            for name in run.needs:
+                place(by_name[name])
+            on_the_way.discard(run.name)
+            placed[run.name] = run
+
+    for run in runs:
+        place(run)
+    return list(placed.values())
