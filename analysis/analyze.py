@@ -44,7 +44,9 @@ def analyze(config: AnalyzeConfig) -> int:
     published = published_rows(methods if config.published else [])
     out = config.out or default_out([run.path for run in runs])
     name = reference.name if len(methods) > 1 else None
-    figures = write_figures(methods, out / "figures", name) if config.figures else Figures(drawn=[], missing=[])
+    figures = Figures(drawn=[], missing=[])
+    if config.figures:
+        figures = write_figures(methods, out / "figures", name, differences)
     report = compose_report(
         methods,
         figures,

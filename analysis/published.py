@@ -19,7 +19,7 @@ from .runs import Method, Run
 
 RESULTS = ("all", *GROUP_NAMES)
 _SHOWN = {"method", "note", "sd", *RESULTS}
-COLUMNS = ("method", *RESULTS, "sd", "source", "note", "title", "caveats")
+COLUMNS = ("method", *RESULTS, "sd", "source", "title", "caveats")
 
 
 def published_tables() -> list[dict[str, Any]]:
@@ -42,9 +42,9 @@ def published_rows(methods: Iterable[Method], tables: Sequence[Mapping[str, Any]
 
 
 def caveats_of(published: pd.DataFrame) -> list[str]:
-    """One sentence for each source that has caveats."""
-    found = {row.source: row.caveats for row in published.itertuples() if row.caveats}
-    return [f"Published numbers of {source}: {caveats}." for source, caveats in found.items()]
+    """One sentence for each table that has caveats."""
+    found = {row.title: row.caveats for row in published.itertuples() if row.caveats}
+    return [f"Published, {title}: {caveats}." for title, caveats in found.items()]
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -71,10 +71,16 @@ def _equal(wanted: Any, got: Any) -> bool:
 
 
 def _as_accuracy(row: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"method": row["method"], "sd": row.get("sd"), "note": row.get("note") or ""}
+    shown: dict[str, Any] = {"method": row["method"], "sd": row.get("sd")}
     for name in RESULTS:
         value = row.get(name)
         is_error = table["metric"] == "error" and value is not None
         shown[name] = round(100 - value, 4) if is_error else value
-    caveats = "; ".join(table.get("caveats", ()))
-    return {**shown, "source": table["source"], "title": table["title"], "caveats": caveats}
+    # Rows of one table can belong to different protocols: 40 labels and 250.
+    details = [
+        f"{name.replace('_', ' ')} {value}" for name, value in row.items() if name not in _SHOWN and value is not None
+    ]
+    details += [f"± {row['sd']:g}"] if row.get("sd") is not None else []
+    details += [row["note"]] if row.get("note") else []
+    source = f"{table['source']}: {', '.join(details)}" if details else table["source"]
+    return {**shown, "source": source, "title": table["title"], "caveats": "; ".join(table.get("caveats", ()))}
