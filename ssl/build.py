@@ -99,13 +99,13 @@ def load_images(config: SSLConfig) -> Dataset:
 
 def build_views(dataset: Dataset) -> Views:
     """The weak and the strong view as published, and gentler ones for images of a few strokes."""
-    geometry = {"padding": dataset.crop_padding, "flip": dataset.flip}
+    padding, flip = dataset.crop_padding, dataset.flip
     if dataset.image_size <= TINY_IMAGE:
         cutout = dataset.image_size // TINY_CUTOUT_SHARE
-        strong = StrongAugment(**geometry, pool=GENTLE_POOL, cutout=cutout)
+        strong = StrongAugment(padding=padding, flip=flip, pool=GENTLE_POOL, cutout=cutout)
     else:
-        strong = StrongAugment(**geometry, pool=STRONG_POOL)
-    return Views(dataset, WeakAugment(**geometry), strong)
+        strong = StrongAugment(padding=padding, flip=flip, pool=STRONG_POOL)
+    return Views(dataset, WeakAugment(padding=padding, flip=flip), strong)
 
 
 def build_algorithm(

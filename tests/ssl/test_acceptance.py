@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+
+from tailmatch.ssl import FixedThreshold, Predictions
 from tailmatch.ssl.acceptance import DashThreshold, RelativeThreshold
 from tailmatch.ssl.adaptive_acceptance import (
     CurriculumThreshold,
@@ -13,8 +15,6 @@ from tailmatch.ssl.adaptive_acceptance import (
 )
 from tailmatch.ssl.alignment import DistributionAlignment, UniformAlignment
 from tailmatch.ssl.presets import ACCEPTANCES
-
-from tailmatch.ssl import FixedThreshold, Predictions
 
 
 def rows(*confidences, classes=3):

@@ -4,17 +4,17 @@ import itertools
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
+from tailmatch.ssl import ADD_ONS, PRESETS, Parts, Setting, build_task
 from tailmatch.ssl.add_on_abc import BalancedClassifier, TwoHeads
 from tailmatch.ssl.add_on_crest import ClassRebalancedSelfTraining
 from tailmatch.ssl.add_on_darp import refine
 from tailmatch.ssl.add_on_daso import QUEUE, SemanticPseudoLabels
 from tailmatch.ssl.add_on_logit_adjust import AdjustedEvaluation, AdjustedTraining
 from tailmatch.ssl.api import configure
-from torch.nn.functional import cross_entropy
-
-from tailmatch.ssl import ADD_ONS, PRESETS, Parts, Setting, build_task
 
 CPU = torch.device("cpu")
 SILENT = Profile(False, CPU)

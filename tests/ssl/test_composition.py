@@ -1,11 +1,11 @@
 """Presets, replaced parts, and the combinations that have no meaning."""
 
 import pytest
-from tailmatch.losses.catalog import LOSSES
-from tailmatch.ssl.api import configure
 
 from tailmatch.errors import UserError
+from tailmatch.losses.catalog import LOSSES
 from tailmatch.ssl import PRESETS
+from tailmatch.ssl.api import configure
 
 PUBLISHED = {
     # targets, teacher, student view, acceptance, threshold, alignment, loss, weight, warm-up, mu

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_path
-from tailmatch.ssl.build import split_indices
-
 from tailmatch.ssl import SSLConfig, resolved
+from tailmatch.ssl.build import split_indices
 
 BALANCED = [
     (name, labels)

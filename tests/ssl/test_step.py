@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tailmatch.engine.distributed import World
-from tailmatch.engine.profile import Profile
-from tailmatch.ssl.api import configure
 from torch.nn.functional import cross_entropy
 
+from tailmatch.engine.distributed import World
+from tailmatch.engine.profile import Profile
 from tailmatch.ssl import PRESETS, Parts, build_task
+from tailmatch.ssl.api import configure
 
 CPU = torch.device("cpu")
 CONSISTENT = [name for name in PRESETS if PRESETS[name].unlabeled]

@@ -1,0 +1,93 @@
+"""Run by test_processes.py, once per process: the stateful parts see this process's share of the same batches.
+
+Usage: python two_processes.py RANK WORLD FOLDER. Writes FOLDER/<WORLD>-<RANK>.pt: weights and states.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from tailmatch.engine.distributed import from_main_process, gather_rows
+from tailmatch.ssl import Predictions, Setting
+from tailmatch.ssl.adaptive_acceptance import build_acceptance
+from tailmatch.ssl.add_on_darp import AlignedPseudoLabels
+from tailmatch.ssl.alignment import build_alignment
+from tailmatch.ssl.presets import ACCEPTANCES
+
+CLASSES, UNLABELED, STEPS = 3, 24, 4
+
+
+def predictions(step: int, rank: int, world: int) -> Predictions:
+    draw = torch.Generator().manual_seed(step)
+    unlabeled = torch.randn(8, CLASSES, generator=draw).mul(2).softmax(1)
+    labeled = torch.randn(4, CLASSES, generator=draw).mul(2).softmax(1)
+    index = torch.arange(8) + 8 * (step % 3)
+    share = slice(rank, None, world)
+    labels = torch.tensor([0, 1, 2, 0])
+    return Predictions(
+        unlabeled=unlabeled[share], labeled=labeled[share], labels=labels[share], index=index[share], step=step
+    )
+
+
+def states(rank: int, world: int) -> dict[str, Any]:
+    """Each part's weights (of this process's images) and state after some steps."""
+    found: dict[str, Any] = {}
+    for name in ACCEPTANCES:
+        rule = build_acceptance(
+            name, CLASSES, threshold=0.7, momentum=0.8, fairness_weight=0.1, unlabeled_count=UNLABELED, steps=STEPS
+        )
+        weights = [rule(predictions(step, rank, world)) for step in range(STEPS)]
+        found[name] = weights, rule.state_dict()
+    for name in ("distribution", "uniform"):
+        alignment = build_alignment(name, CLASSES, 0.8)
+        for step in range(STEPS):
+            alignment.observe(predictions(step, rank, world))
+        found[name] = [], alignment.state_dict()
+    darp = AlignedPseudoLabels(setting())
+    for step in range(3):
+        seen = predictions(step, rank, world)
+        darp.predictions[seen.index] = seen.unlabeled
+        darp.fresh[seen.index] = 1
+    darp._merge()
+    found["darp"] = [], {"predictions": darp.predictions}
+    return found
+
+
+def setting() -> Setting:
+    counts = torch.tensor([4, 2, 1])
+    return Setting(
+        num_classes=CLASSES,
+        labeled_counts=counts,
+        unlabeled_count=UNLABELED,
+        unlabeled_prior=counts / counts.sum(),
+        feature_size=2,
+        steps=STEPS,
+        seed=0,
+        threshold=0.7,
+        strength=1.0,
+    )
+
+
+def uneven_rows(rank: int) -> tuple[Tensor, Tensor]:
+    rows = gather_rows(torch.full((2 + rank, 2), float(rank)))
+    return rows, from_main_process(torch.full((1,), float(rank)))
+
+
+def main() -> None:
+    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    if world > 1:
+        distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    found = states(rank, world)
+    found["rows"] = uneven_rows(rank)
+    torch.save(found, folder / f"{world}-{rank}.pt")
+    if world > 1:
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
