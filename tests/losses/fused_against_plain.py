@@ -31,10 +31,10 @@ def main() -> None:
     device = sys.argv[1]
     generator = torch.Generator().manual_seed(0)
     forms = itertools.product((2, 100, 5000), (0.0, 0.3, 1.0), (True, False), ((1, 1), (1, 0), (0, 1)), (True, False))
+    # The interpreter is slow: every fifth form there, which still meets every value of every setting.
+    chosen = list(forms)[:: 5 if device == "cpu" else 1]
     count = 0
-    for classes, gamma, given, (soft, spread), symmetric in forms:
-        if classes == 5000 and not symmetric:
-            continue
+    for classes, gamma, given, (soft, spread), symmetric in chosen:
         form = DecoupledForm(bool(soft), bool(spread), gamma, 2.0, 0.5, 3.0, symmetric)
         for dtype in (torch.float32, torch.bfloat16) if classes == 100 else (torch.float32,):
             logits = 3 * torch.randn(2, 3, classes, generator=generator) + 100
