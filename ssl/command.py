@@ -50,5 +50,6 @@ def summary(path: Path, result: dict[str, Any]) -> str:
         ("written to", str(path)),
         ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
     ]
-    title = f"{result['algorithm']} + {result['loss']} on {result['dataset']}, seed {result['seed']}"
+    method = " + ".join([result["algorithm"], *result["add_ons"], result["loss"]])
+    title = f"{method} on {result['dataset']}, seed {result['seed']}"
     return "\n".join([title, *(f"  {name:<18}{value}" for name, value in rows)])
