@@ -11,6 +11,8 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from .groups import GROUP_NAMES
+from .npz_reader import NpzReader
+from .outcome import rows_at_a_time
 from .runs import Method, Run
 
 Array = npt.NDArray[Any]
@@ -120,11 +122,17 @@ def logits_sample(run: Run) -> tuple[Array, Array] | None:
     samples = len(run.labels)
     wanted = max(1, min(samples, MOST_LOGITS // run.num_classes))
     chosen = np.unique(np.linspace(0, samples - 1, wanted).astype(np.int64))
-    parts = []
-    for rows, chunk in run.logit_chunks():
-        inside = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
-        parts.append(chunk[inside])
-    return (np.concatenate(parts), run.labels[chosen]) if parts else None
+    file = NpzReader(run.predictions_file)
+    if "logits" not in file:
+        return None
+    logits = np.empty((len(chosen), run.num_classes), dtype=np.float32)
+    height, filled = rows_at_a_time(run.num_classes), 0
+    for start, chunk in zip(range(0, samples, height), file.row_chunks("logits", height), strict=True):
+        # Half precision is slow to convert: only the rows of the sample are.
+        inside = chosen[(chosen >= start) & (chosen < start + height)] - start
+        logits[filled : filled + len(inside)] = chunk[inside]
+        filled += len(inside)
+    return logits, run.labels[chosen]
 
 
 def head_bias(run: Run) -> Array:

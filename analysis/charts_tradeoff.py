@@ -5,6 +5,8 @@ by correcting the logits after training (logit adjustment, Menon et al. 2021, ar
 weights (tau-normalisation, Kang et al. 2020, arXiv 1910.09217).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from matplotlib.lines import Line2D
 from .chart_base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis
 from .chart_data import filled_groups, group_accuracy, group_of_class, head_bias, logits_sample
 from .groups import GROUP_NAMES, class_accuracy
+from .outcome import rows_at_a_time
 from .runs import Run
 from .style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
 
@@ -141,14 +144,37 @@ def sweeps(run: Run, head: str, tail: str, with_norms: bool) -> list[tuple[str, 
     counts_C, group_C = run.train_class_counts, group_of_class(run)
     log_prior_C = np.log(np.maximum(counts_C, 1) / counts_C.sum()).astype(np.float32)
 
-    def accuracies(scores_NC: np.ndarray) -> tuple[float, float]:
-        by_class = class_accuracy(scores_NC.argmax(axis=1), labels_N, len(counts_C))
-        return tuple(float(np.nanmean(by_class[group_C == GROUP_NAMES.index(group)])) for group in (head, tail))  # type: ignore[return-value]
+    def accuracies(predicted_N: np.ndarray) -> tuple[float, float]:
+        by_class = class_accuracy(predicted_N, labels_N, len(counts_C))
+        first, last = (float(np.nanmean(by_class[group_C == GROUP_NAMES.index(group)])) for group in (head, tail))
+        return first, last
 
-    rows = [("adjustment", tau, *accuracies(logits_NC - np.float32(tau) * log_prior_C)) for tau in TAUS]
+    adjusted = predictions_along(logits_NC, TAUS, lambda block, tau: block - tau * log_prior_C)
+    rows = [
+        ("adjustment", float(tau), *accuracies(predicted_N)) for tau, predicted_N in zip(TAUS, adjusted, strict=True)
+    ]
     weight_CD = run.head_weight() if with_norms else None
     if weight_CD is not None:
         # The features are not stored, but the logits without the bias are the weights times the features.
-        norms_C, plain_NC = np.linalg.norm(weight_CD, axis=1), logits_NC - head_bias(run)
-        rows += [("normalisation", tau, *accuracies(plain_NC / norms_C ** np.float32(tau))) for tau in TAUS if tau <= 1]
+        norms_C, bias_C = np.linalg.norm(weight_CD, axis=1), head_bias(run)
+        taus = TAUS[TAUS <= 1]
+        scaled = predictions_along(logits_NC, taus, lambda block, tau: (block - bias_C) / norms_C**tau)
+        rows += [
+            ("normalisation", float(tau), *accuracies(predicted_N))
+            for tau, predicted_N in zip(taus, scaled, strict=True)
+        ]
     return rows
+
+
+def predictions_along(
+    logits_NC: np.ndarray, taus: np.ndarray, correct: Callable[[np.ndarray, np.floating], np.ndarray]
+) -> np.ndarray:
+    """Predicted classes for every τ, [taus, N]; a few hundred samples at a time, which stay in the cache."""
+    samples, classes = logits_NC.shape
+    rows = rows_at_a_time(classes)
+    predicted = np.empty((len(taus), samples), dtype=np.int64)
+    for start in range(0, samples, rows):
+        block = logits_NC[start : start + rows]
+        for place, tau in enumerate(taus.astype(logits_NC.dtype)):
+            predicted[place, start : start + rows] = correct(block, tau).argmax(axis=1)
+    return predicted
