@@ -25,7 +25,9 @@ _TRIES = 10
 class View(Protocol):
     """How images become inputs of one size."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """The side of the inputs."""
 
     def __call__(self, data: bytes, draws: np.random.Generator) -> Tensor:
         """uint8 [3, size, size] of an image file."""
