@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from tailmatch.engine.checkpoint import checkpoints, load_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,6 @@ def test_ldam_has_its_scale_in_the_cosine_classifier(plain_run: Path) -> None:
     from tailmatch.longtail.config import LongtailConfig
     from tailmatch.longtail.label_options import LabelLossOptions
     from tailmatch.longtail.resolve import resolved
-
     from tailmatch.losses import ldam
 
     config = resolved(LongtailConfig(label_loss=LabelLossOptions(name="ldam")))
@@ -224,7 +224,6 @@ def test_a_teacher_of_other_classes_is_refused(
     longtail: Longtail, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tailmatch.engine.checkpoint import save_weights
-
     from tailmatch.models import build_model
 
     save_weights(tmp_path / "teacher.safetensors", build_model("wrn-digits", 7, 1, 8).state_dict())
@@ -237,7 +236,6 @@ def test_an_untrained_teacher_is_warned_of(
     longtail: Longtail, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tailmatch.engine.checkpoint import save_weights
-
     from tailmatch.models import build_model
 
     torch.manual_seed(0)

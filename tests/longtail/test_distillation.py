@@ -5,12 +5,12 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tailmatch.engine.profile import Profile
-from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
-from tailmatch.losses.catalog import LOSSES
 from torch import nn
 
+from tailmatch.engine.profile import Profile
+from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.losses import build_label_loss, build_loss
+from tailmatch.losses.catalog import LOSSES
 
 COUNTS = torch.tensor([40, 10, 2])
 PROFILE = Profile(False, torch.device("cpu"))

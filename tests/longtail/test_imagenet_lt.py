@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tailmatch.datasets.data_config import PrepareConfig
 from tailmatch.datasets.prepare import prepare
-
 from tests.datasets.miniature_imagenet import TRAIN_COUNTS, Miniature, build_miniature, served
 
 Longtail = Callable[..., int]

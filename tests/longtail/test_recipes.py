@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
+from torch import nn
+
 from tailmatch.datasets.imagenet_loader import EpochPlan
 from tailmatch.datasets.imagenet_views import EvalView, TrainView
 from tailmatch.engine.command_line import parse_run
@@ -14,7 +16,6 @@ from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.presets import PAIRS
 from tailmatch.longtail.resolve import resolved
 from tailmatch.models.catalog import check_model_name
-from torch import nn
 
 IMAGENET_LT = [name for name in recipe_names() if name.startswith("imagenet_lt")]
 TRAIN_IMAGES = 115_846

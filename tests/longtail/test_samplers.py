@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tailmatch.longtail.samplers import POWERS, ClassPlan, Share, build_plan
 
 from tailmatch.errors import UserError
+from tailmatch.longtail.samplers import POWERS, ClassPlan, Share, build_plan
 
 LABELS = np.repeat(np.arange(5), [400, 100, 25, 0, 4]).astype(np.int64)
 ALONE = Share(batch_size=32, rank=0, world_size=1)

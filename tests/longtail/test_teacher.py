@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tailmatch.engine.checkpoint import save_weights
-from tailmatch.longtail.teacher import load_teacher, warn_if_near_chance
 
+from tailmatch.engine.checkpoint import save_weights
 from tailmatch.errors import UserError
+from tailmatch.longtail.teacher import load_teacher, warn_if_near_chance
 from tailmatch.models import build_model
 
 NAME = "wrn-10-1"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tailmatch.longtail.heads import CosineLinear, ScaledLinear, replace_head
-from tailmatch.longtail.two_stage import class_mean
 from torch import Tensor, nn
 
+from tailmatch.longtail.heads import CosineLinear, ScaledLinear, replace_head
+from tailmatch.longtail.two_stage import class_mean
 from tailmatch.models import build_model, forward_with_features, head_of
 
 Weights = dict[str, Tensor]
@@ -71,9 +71,8 @@ def test_ncm_compares_with_mean_features(longtail: Callable[..., int], plain_run
     assert changed(before, after) == {"fc.weight"}
     assert "fc.bias" not in after
 
-    from tailmatch.datasets.weak_augment import Normalize
-
     from tailmatch.datasets import load_dataset
+    from tailmatch.datasets.weak_augment import Normalize
 
     dataset = load_dataset("digits-lt", seed=0)
     model = build_model("wrn-digits", 10, 1, 8)
