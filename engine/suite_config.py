@@ -43,10 +43,13 @@ class SlurmOptions:
     slurm_gpus: int = 0
     """GPUs of a run, 0 or 1."""
     slurm_cpus: int | None = None
-    """Cores of a run; by default as many as --threads."""
+    """Cores of a run; by default as many as --threads, 8 beside a GPU."""
+    slurm_memory: int | None = None
+    """Memory of a run in GB; the cluster's own default otherwise."""
 
     def problems(self) -> list[str]:
-        found = above(self, 0, "slurm_time", *(["slurm_cpus"] if self.slurm_cpus is not None else []))
+        given = [name for name in ("slurm_cpus", "slurm_memory") if getattr(self, name) is not None]
+        found = above(self, 0, "slurm_time", *given)
         if self.slurm_gpus not in (0, 1):
             found.append(f"slurm_gpus must be 0 or 1 (a run of a suite uses one at most), got {self.slurm_gpus}.")
         return found

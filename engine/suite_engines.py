@@ -55,10 +55,14 @@ def program() -> list[str]:
 
 def environment(threads: int | None, **more: str) -> dict[str, str]:
     """For a child: it finds this very package, and its libraries keep to its threads."""
-    package = str(Path(tailmatch.__path__[0]).resolve().parent)
-    places = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     limits = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1", **more}
+    return {**os.environ, **limits, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", **more}
+
+
+def python_path() -> str:
+    """PYTHONPATH with the folder that this package was imported from in front."""
+    package, given = str(Path(tailmatch.__path__[0]).resolve().parent), os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join([package, *(place for place in given.split(os.pathsep) if place and place != package)])
 
 
 def words_of(run: PlannedRun, threads: int | None) -> list[str]:
@@ -80,12 +84,19 @@ def open_log(run: PlannedRun, words: Sequence[str]) -> int:
 class Process:
     """A run as a process of its own. Ctrl-C does not reach it: the suite passes it on."""
 
-    def __init__(self, run: PlannedRun, threads: int | None, ended: Callable[[], None], **more: str) -> None:
+    def __init__(
+        self,
+        run: PlannedRun,
+        threads: int | None,
+        start: Sequence[str],
+        ended: Callable[[], None] = lambda: None,
+        **more: str,
+    ) -> None:
         words = words_of(run, threads)
         log = open_log(run, words)
         try:
             self._process = subprocess.Popen(
-                [*program(), *words],
+                [*start, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -102,6 +113,10 @@ class Process:
             self._ended()
             self._ended = None
         return code
+
+    def wait(self) -> int:
+        """Until it ends; its exit code."""
+        return self._process.wait()
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -137,14 +152,14 @@ class LocalEngine:
 
     def _start(self, run: PlannedRun) -> Started:
         if not self.gpus:
-            return Process(run, self.threads, lambda: None)
+            return Process(run, self.threads, program())
         gpu = min(self.gpus, key=lambda one: self._load[one])  # the first of the least loaded
         self._load[gpu] += 1
 
         def ended() -> None:
             self._load[gpu] -= 1
 
-        return Process(run, self.threads, ended, CUDA_VISIBLE_DEVICES=gpu)
+        return Process(run, self.threads, program(), ended, CUDA_VISIBLE_DEVICES=gpu)
 
 
 def local_engine(suite: SuiteConfig, runs: Sequence[PlannedRun]) -> LocalEngine:
