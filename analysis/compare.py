@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from .groups import GROUP_NAMES, Groups
 from .runs import Method
@@ -213,5 +213,5 @@ def _stretch(drawn_RG: Floats, seeds_parts: Sequence[tuple[Floats, int]]) -> Flo
     """How much wider than the normal's the interval of each group must be for so few seeds, [G]."""
     uncertainty = sum(part_RG.var(axis=0) ** 2 / max(1, seeds - 1) for part_RG, seeds in seeds_parts)
     one_over_freedom = uncertainty / np.maximum(drawn_RG.var(axis=0) ** 2, np.finfo(float).tiny)
-    known = sorted((1 / freedom, quantile) for freedom, quantile in _T_QUANTILES.items())
-    return np.asarray(np.interp(one_over_freedom, *zip(*known, strict=True)) / _T_QUANTILES[np.inf])
+    places, quantiles = np.array(sorted((1 / freedom, quantile) for freedom, quantile in _T_QUANTILES.items())).T
+    return np.asarray(np.interp(one_over_freedom, places, quantiles) / _T_QUANTILES[np.inf])

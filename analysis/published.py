@@ -74,8 +74,7 @@ def _as_accuracy(row: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, 
     shown: dict[str, Any] = {"method": row["method"], "sd": row.get("sd")}
     for name in RESULTS:
         value = row.get(name)
-        is_error = table["metric"] == "error" and value is not None
-        shown[name] = round(100 - value, 4) if is_error else value
+        shown[name] = value if value is None or table["metric"] == "accuracy" else round(100 - value, 4)
     # Rows of one table can belong to different protocols: 40 labels and 250.
     details = [
         f"{name.replace('_', ' ')} {value}" for name, value in row.items() if name not in _SHOWN and value is not None

@@ -5,6 +5,7 @@ Percentages are percentages in every file and say so in the column's name or in 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,8 @@ def runs_frame(methods: Sequence[Method]) -> pd.DataFrame:
     rows = []
     for method in methods:
         for run in method.runs:
-            row = {"run": run.name, "method": method.name, "seed": run.seed, "dataset": run.dataset, "path": run.path}
+            row: dict[str, Any] = {"run": run.name, "method": method.name, "seed": run.seed, "dataset": run.dataset}
+            row["path"] = run.path
             for name, values in run.metrics.items():
                 for group, value in values.items():
                     scale, unit = (100, "_percent") if METRICS[name].percent else (1, "")

@@ -1,0 +1,134 @@
+"""The whole command, without drawing: what it writes, prints and refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tailmatch.analysis.analyze import analyze, default_out, grouping_of, reference_of
+from tailmatch.analysis.config import AnalyzeConfig
+from tailmatch.analysis.methods import group_runs
+from tailmatch.analysis.reading import read_runs
+from tailmatch.errors import UserError
+
+from .synthetic import write_run
+
+
+def analysed(*runs: Path, **options: object) -> int:
+    return analyze(AnalyzeConfig(runs=runs, **{"figures": False, "draws": 200, **options}))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    for loss, skill in (("kl", 0.2), ("ikl", 0.9)):
+        for seed in range(3):
+            write_run(
+                folder / f"{loss}{seed}", method="cross-entropy", loss=loss, seed=seed, tail_skill=skill, weights=False
+            )
+    return folder
+
+
+def test_it_writes_tables_and_a_report_and_prints_the_verdict(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analysed(suite, tmp_path / "nowhere", out=tmp_path / "out") == 0
+    printed = capsys.readouterr()
+    assert "ikl is above kl by" in printed.out
+    assert str(tmp_path / "out" / "report.html") in printed.out
+    assert f"Left out (1):\n  {tmp_path / 'nowhere'}: no such file or folder" in printed.err
+    names = {path.name for path in (tmp_path / "out" / "tables").iterdir()}
+    assert {"results.csv", "runs.csv", "classes.csv", "differences.csv", "main.md", "main.tex"} <= names
+    verdicts = pd.read_csv(tmp_path / "out" / "tables" / "differences.csv")
+    assert verdicts["classes"].tolist() == ["all", "many", "medium", "few"]
+    assert verdicts["reference"].unique().tolist() == ["kl"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "ikl is above kl by" in page
+    assert "no such file or folder" in page
+
+
+def test_it_is_the_same_every_time(suite: Path, tmp_path: Path) -> None:
+    tables = []
+    for name in ("a", "b"):
+        analysed(suite, out=tmp_path / name)
+        tables.append((tmp_path / name / "tables" / "differences.csv").read_text())
+    assert tables[0] == tables[1]
+
+
+def test_one_run_is_enough(suite: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert analysed(suite / "kl0", out=tmp_path) == 0
+    assert not (tmp_path / "tables" / "differences.csv").exists()
+    assert "kl reaches an accuracy of" in capsys.readouterr().out
+
+
+def test_a_rule_and_a_reference_of_ones_own(suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "groups.yaml").write_text("many: [class 0]\nfew: [8, 9]\n")
+    analysed(suite, out=tmp_path / "out", group_file=tmp_path / "groups.yaml", reference="ikl")
+    frame = pd.read_csv(tmp_path / "out" / "tables" / "classes.csv", keep_default_na=False)
+    assert frame["group"].tolist()[:10] == ["many", *[""] * 7, "few", "few"]
+    verdicts = pd.read_csv(tmp_path / "out" / "tables" / "differences.csv")
+    assert verdicts["method"].unique().tolist() == ["kl"]
+
+
+def test_thresholds_on_their_own_mean_the_default_rule() -> None:
+    grouping = grouping_of(AnalyzeConfig(runs=(Path("a"),), many_above=50))
+    assert (grouping.rule, grouping.many_above, grouping.few_below) == ("default", 50, 20)
+    assert grouping_of(AnalyzeConfig(runs=(Path("a"),))).rule == "recorded"
+
+
+def test_published_numbers_are_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", weights=False)
+    config = {"task": "ssl", "dataset": "cifar10", "labels": 40, "model": "wrn-28-2", "algorithm": "fixmatch"}
+    (run / "config.yaml").write_text(json.dumps(config))
+    analysed(run)
+    assert "FixMatch (published)" in capsys.readouterr().out
+    assert len(pd.read_csv(run / "analysis" / "tables" / "published.csv")) == 3
+    analysed(run, published=False, out=tmp_path / "out")
+    assert "(published)" not in capsys.readouterr().out
+
+
+def test_nothing_to_analyse_is_an_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", labels=np.zeros(3, np.int64))
+    with pytest.raises(UserError, match=r"No run could be analysed: .*a\.npz: has no array 'train_class_counts'"):
+        analysed(tmp_path / "a.npz")
+    with pytest.raises(UserError, match=r"No run could be analysed:\n  .*no such file or folder\n  .*a\.npz: has no"):
+        analysed(tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+def test_an_unknown_reference_gets_a_suggestion(suite: Path) -> None:
+    methods = group_runs(read_runs([suite])[0])
+    with pytest.raises(UserError, match=r"Unknown method for --reference 'ikll'\. Did you mean 'ikl'"):
+        reference_of(methods, "ikll")
+
+
+@pytest.mark.parametrize("content", ["many: 3", "[1, 2]", "rare: [1]", "many: [", "!!python/name:os.system"])
+def test_a_broken_group_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "groups.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"--group-file .*groups\.yaml (must hold lists|cannot be read)"):
+        grouping_of(AnalyzeConfig(runs=(tmp_path,), group_file=tmp_path / "groups.yaml"))
+
+
+def test_where_it_writes(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / name, weights=False) for name in ("a", "b/c")]
+    assert default_out(paths[:1]) == tmp_path / "a" / "analysis"
+    assert default_out(paths) == tmp_path.resolve() / "analysis"
+    assert default_out([tmp_path / "x.npz"]) == tmp_path.resolve() / "analysis"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"runs": ()}, "Name at least one run"),
+        ({"rule": "thirds", "many_above": 5}, "many_above belongs to the default rule"),
+        ({"rule": "oltr", "group_file": Path("g")}, "--group-file lists the groups itself"),
+        ({"many_above": 5, "few_below": 9}, "Few-shot below 9 and many-shot above 5 images would overlap"),
+        ({"draws": 10}, "draws must be at least 100"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict, problem: str) -> None:
+    found = AnalyzeConfig(**{"runs": (Path("a"),), **options}).problems()
+    assert any(problem in sentence for sentence in found)
+    assert AnalyzeConfig(runs=(Path("a"),)).problems() == []

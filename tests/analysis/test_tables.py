@@ -1,0 +1,103 @@
+"""Tables on disk: tidy, in stated units, and escaped in every format."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tailmatch.analysis.methods import group_runs
+from tailmatch.analysis.reading import read_runs
+from tailmatch.analysis.report import Cell, Column, Row, Table
+from tailmatch.analysis.runs import Method
+from tailmatch.analysis.table_text import to_latex, to_markdown, to_text
+from tailmatch.analysis.tables import classes_frame, results_frame, runs_frame
+
+from .synthetic import write_run
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory) -> list[Method]:
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in range(3):
+        write_run(folder / f"kl{seed}", method="cross-entropy", loss="kl", seed=seed, weights=False)
+    write_run(folder / "ikl0", method="cross-entropy", loss="ikl", tail_skill=0.6, weights=False)
+    return group_runs(read_runs([folder])[0])
+
+
+def test_results_are_means_and_deviations_over_runs(methods: list[Method]) -> None:
+    frame = results_frame(methods).set_index(["method", "metric", "classes"])
+    row = frame.loc[("kl", "Accuracy", "few")]
+    values = [100 * run.metrics["top1"]["few"] for run in methods[1].runs]
+    assert (row["mean"], row["sd"], row["runs"]) == (
+        pytest.approx(np.mean(values)),
+        pytest.approx(np.std(values, ddof=1)),
+        3,
+    )
+    assert np.isnan(frame.loc[("ikl", "Accuracy", "all")]["sd"])
+    assert frame.loc[("kl", "NLL", "all")]["unit"] == "nats"
+    assert set(frame["unit"]) == {"%", "nats", ""}
+
+
+def test_runs_have_a_row_each(methods: list[Method]) -> None:
+    frame = runs_frame(methods)
+    assert frame["run"].tolist() == ["ikl0", "kl0", "kl1", "kl2"]
+    np.testing.assert_allclose(frame["top1_all_percent"], frame["recorded_last_all_percent"])
+    assert frame["nll_all"].between(0, 5).all()
+
+
+def test_classes_have_a_row_per_method(methods: list[Method]) -> None:
+    frame = classes_frame(methods)
+    assert len(frame) == 20
+    few = frame[(frame["method"] == "kl") & (frame["group"] == "few")]
+    assert few["accuracy_percent"].mean() == pytest.approx(100 * methods[1].values("top1", "few").mean())
+    assert (few["train_images"] < 20).all()
+
+
+HOSTILE = "a_b & 100% of {x} | <b> $y$ \\ #1~^\nnext"
+TABLE = Table(
+    id="main",
+    title="T.",
+    columns=[Column(title="Method"), Column(title="All (%)", numeric=True)],
+    rows=[
+        Row(cells=[Cell(text=HOSTILE), Cell(text="45.2 ±0.3", best=True)]),
+        Row(cells=[Cell(text="IKL R50→R18"), Cell(text="−1.0")], published=True),
+    ],
+    note="N.",
+)
+
+
+def test_latex_is_escaped() -> None:
+    lines = to_latex(TABLE).splitlines()
+    assert (
+        r"a\_b \& 100\% of \{x\} | \textless{}b\textgreater{} \$y\$ \textbackslash{} \#1\textasciitilde{}"
+        r"\textasciicircum{} next & \textbf{45.2 $\pm$0.3} \\"
+    ) in lines
+    assert r"IKL R50$\to$R18 \emph{(published)} & $-$1.0 \\" in lines
+    assert r"Method & All (\%) \\" in lines
+    assert lines.count(r"\midrule") == 2  # under the heading, and above the published rows
+    assert sum(line.startswith(r"\begin") for line in lines) == sum(line.startswith(r"\end") for line in lines) == 2
+
+
+def test_markdown_is_escaped() -> None:
+    lines = to_markdown(TABLE).splitlines()
+    assert lines[0] == "**T.** N."
+    assert lines[2:4] == ["| Method | All (%) |", "| :--- | ---: |"]
+    assert lines[4] == r"| a\_b & 100% of {x} \| \<b> $y$ \\ \#1~^ next | **45.2 ±0.3** |"
+    assert lines[5] == "| IKL R50→R18 *(published)* | −1.0 |"
+
+
+def test_text_is_aligned() -> None:
+    title, head, rule, first, second = to_text(TABLE).splitlines()
+    assert title == "T."
+    assert len(rule) == max(map(len, (head, first, second)))
+    assert first.endswith("45.2 ±0.3*")
+    assert second.startswith("IKL R50→R18 (published)")
+    assert head.index("All (%)") + len("All (%)") == second.index("−1.0") + len("−1.0")
+
+
+def test_csv_reads_back(methods: list[Method], tmp_path: Path) -> None:
+    frame = results_frame(methods)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    back = pd.read_csv(tmp_path / "a.csv", keep_default_na=False, na_values=["", "nan"])
+    np.testing.assert_allclose(back["mean"], frame["mean"])
