@@ -52,8 +52,10 @@ class SSLTask(Task):
         self.state = nn.ModuleDict({"algorithm": algorithm, "quality": self.quality})
 
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
-        for add_on in self.add_ons:
-            add_on.before_step(step, self.batches, self.predict)
+        if self.add_ons:
+            with profile("add-ons"):
+                for add_on in self.add_ons:
+                    add_on.before_step(step, self.batches, self.predict)
         batch = self.batches(step, profile)
         averaged = self.average.averaged_model if self.average is not None else None
         losses, pseudo = self.algorithm(model, batch, step, averaged, profile)
