@@ -1,0 +1,141 @@
+"""The folders at the top are one package and shadow nothing; `--help` needs neither torch nor numpy."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tailmatch.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+FOLDERS = sorted(folder for name, folder in SETUPTOOLS["package-dir"].items() if name != "tailmatch")
+NO_PACKAGE = {"tests", "benchmarks"}
+
+
+def python(code: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_package_list_equals_the_folders() -> None:
+    tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    holding_code = {Path(file).parts[0] for file in tracked.stdout.splitlines() if "/" in file and file.endswith(".py")}
+    assert set(FOLDERS) - {"configs"} == holding_code - NO_PACKAGE - {"tailmatch"}
+    assert sorted(SETUPTOOLS["packages"]) == ["tailmatch", *(f"tailmatch.{folder}" for folder in FOLDERS)]
+    assert SETUPTOOLS["package-dir"] == {"tailmatch": "tailmatch", **{f"tailmatch.{name}": name for name in FOLDERS}}
+
+
+def test_no_folder_is_a_regular_package() -> None:
+    assert not [str(file) for folder in [*FOLDERS, *NO_PACKAGE] for file in (ROOT / folder).rglob("__init__.py")]
+
+
+def test_the_standard_library_wins_from_the_root() -> None:
+    code = "import ssl, urllib.request; ssl.SSLContext; print(ssl.__file__)"
+    assert str(ROOT) not in python(code)
+
+
+IMPORT = re.compile(
+    r"^[ ]*(?:from (?P<dots>[.]*)(?P<source>[\w.]*) import (?P<names>[\w, ]+)|import (?P<plain>[\w.]+))", re.M
+)
+
+
+@cache
+def imports() -> list[tuple[str, str, int, str]]:
+    """(folder, file, level, module) of every import statement in the folders."""
+    found = []
+    for folder in FOLDERS:
+        for file in (ROOT / folder).rglob("*.py"):
+            for match in IMPORT.finditer(file.read_text(encoding="utf-8")):
+                modules = [match["plain"] or match["source"]]
+                if not modules[0]:
+                    modules = [name.strip() for name in match["names"].split(",")]
+                found += [(folder, str(file.relative_to(ROOT)), len(match["dots"] or ""), module) for module in modules]
+    return found
+
+
+def test_every_file_imports_its_kin_relatively() -> None:
+    """A bare `import losses` would work from the root alone, and not in a wheel."""
+    own = {*FOLDERS} - {"ssl"}
+    assert not [
+        f"{place} {module}" for _, place, level, module in imports() if not level and module.split(".")[0] in own
+    ]
+
+
+# Which folders a folder may import from; `analysis.groups` and `analysis.metrics` are leaves that all may use.
+MAY_USE = {
+    "losses": {"losses"},
+    "models": {"models", "tailmatch"},
+    "analysis": {"analysis"},
+    "engine": {"engine"},
+    "datasets": {"datasets", "engine", "tailmatch"},
+    "ssl": {"ssl", "datasets", "models", "losses", "engine"},
+    "longtail": {"longtail", "datasets", "models", "losses", "engine"},
+}
+LEAVES = {"errors", "torchvision_import", "analysis.groups", "analysis.metrics", "__version__"}
+
+
+def test_dependencies_run_one_way() -> None:
+    assert not [
+        f"{place} uses {module}"
+        for folder, place, level, module in imports()
+        if level == 2 and folder in MAY_USE and module not in LEAVES and module.split(".")[0] not in MAY_USE[folder]
+    ]
+
+
+def test_a_long_tail_of_files_has_no_long_file() -> None:
+    long = {
+        str(file.relative_to(ROOT)): length
+        for folder in FOLDERS
+        for file in (ROOT / folder).rglob("*.py")
+        if (length := len(file.read_text(encoding="utf-8").splitlines())) > 330
+    }
+    assert not long
+
+
+LIGHT = """
+import contextlib, io, sys
+from tailmatch.cli import main
+heavy = {"torch", "torchvision", "numpy", "sklearn", "pandas", "matplotlib", "tensorboard", "safetensors"}
+for words in WORDS:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = stop.code
+    print(words, code or 0, sorted(heavy & set(sys.modules)))
+"""
+HELP = [[], ["--help"], ["-h"], ["--version"], *([command, "--help"] for command in COMMANDS)]
+REFUSED = [["sll"], ["ssl", "--sede", "3"], ["ssl", "--lr", "nan"], ["ssl", "--config", "nosuch"], ["ssl", "--resume"]]
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, HELP), (2, REFUSED)], ids=["help", "refusals"])
+def test_help_and_refusals_import_neither_torch_nor_numpy(code: int, words: list[list[str]]) -> None:
+    """They take seconds; without them the answer is there at once."""
+    assert python(LIGHT.replace("WORDS", repr(words))).splitlines() == [f"{one} {code} []" for one in words]
+
+
+@pytest.mark.parametrize("folder", ["losses", "ssl", "longtail", "datasets", "models", "analysis"])
+def test_the_public_names_are_there_when_asked_for(folder: str) -> None:
+    module = import_module(f"tailmatch.{folder}")
+    names = getattr(module, "__all__", None) or []
+    for name in names:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"module 'tailmatch.{folder}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+    assert names, f"tailmatch.{folder} lists no public names"
+
+
+def test_public_names_are_imported_lazily() -> None:
+    code = "import sys, tailmatch.losses, tailmatch.ssl, tailmatch.datasets; print('torch' in sys.modules)"
+    assert python(code) == "False\n"
+    code = "from tailmatch.losses import IKL; from tailmatch.models import build_model; print(IKL.__name__)"
+    assert python(code) == "IKL\n"
