@@ -120,15 +120,8 @@ class RunFolder:
     def write_predictions(
         self, logits: Tensor, labels: Tensor, counts: Tensor, names: tuple[str, ...], **more: Tensor
     ) -> None:
-        """Stored uncompressed: reading 50,000 x 1,000 logits is then a matter of the disk alone."""
-        arrays = {
-            "logits": _compact(logits),
-            "labels": labels.cpu().numpy().astype(np.int64),
-            "train_class_counts": counts.cpu().numpy().astype(np.int64),
-            "class_names": np.array(names, dtype=np.str_),
-            **{name: _compact(value) for name, value in more.items()},
-        }
-        write_atomically(self.path / "predictions.npz", lambda file: np.savez(file, **arrays))
+        """The evaluated model's logits on the test set, as predictions.npz."""
+        write_predictions(self.path / "predictions.npz", logits, labels, counts, names, **more)
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -152,6 +145,20 @@ class RunFolder:
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def write_predictions(
+    path: Path, logits: Tensor, labels: Tensor, counts: Tensor, names: tuple[str, ...], **more: Tensor
+) -> None:
+    """What `analyze` reads, uncompressed: reading 50,000 x 1,000 logits is then a matter of the disk alone."""
+    arrays = {
+        "logits": _compact(logits),
+        "labels": labels.cpu().numpy().astype(np.int64),
+        "train_class_counts": counts.cpu().numpy().astype(np.int64),
+        "class_names": np.array(names, dtype=np.str_),
+        **{name: _compact(value) for name, value in more.items()},
+    }
+    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 def _compact(logits: Tensor) -> "np.ndarray[Any, Any]":
