@@ -47,10 +47,11 @@ def gradients(rank: int, world: int) -> dict[str, list[Tensor]]:
     """The gradients of every loss after one step on this process's share, as DDP averages them."""
     share = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     batch = {name: tensor[share] for name, tensor in draw().items()}
+    layer = model()
+    net = layer if world == 1 else DistributedDataParallel(layer)
     result = {}
     for name in [*TEACHER_LOSSES, *LABEL_LOSSES]:
-        layer = model()
-        net = layer if world == 1 else DistributedDataParallel(layer)
+        layer.zero_grad()
         student, teacher = net(batch["x"]).chunk(2, dim=1)
         if name in LABEL_LOSSES:
             loss = build_label_loss(name, COUNTS)
