@@ -4,6 +4,7 @@ Runs that can start together are one array; those that need a teacher are a seco
 whose time is up saves its state and queues again, and the suite waits for all of them as it does on one machine.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ def slurm_engine(suite: SuiteConfig, cluster: str = "slurm") -> SlurmEngine:
         import submitit
     except ImportError:
         raise UserError(f"--engine slurm needs submitit, which is not installed: {_INSTALL}.") from None
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # a cluster without accounting is warned of at every look
     asked = suite.slurm
     threads = suite.threads or (None if asked.slurm_gpus else 1)
     try:

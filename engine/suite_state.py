@@ -1,7 +1,7 @@
 """How far the runs of a suite are, read from their folders. Free of torch."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum
 from fnmatch import fnmatch
 from pathlib import Path
@@ -68,14 +68,14 @@ def changes(run: PlannedRun) -> list[str]:
     ]
 
 
-def refuse_changed(runs: Iterable[PlannedRun]) -> None:
+def refuse_changed(runs: Sequence[PlannedRun]) -> None:
     """Refuse a suite whose runs were begun with other options, rather than mix the two in one report."""
     changed = [(run, found) for run in runs if (found := changes(run))]
     if changed:
         shown = "; ".join(f"{run.folder}: {', '.join(found[:3])}" for run, found in changed[:3])
         more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
-            f"{len(changed)} runs were made with other options than the suite asks for now ({shown}{more}); "
+            f"{len(changed)} of {len(runs)} runs are of other options than the suite asks for now ({shown}{more}); "
             "remove their folders to make them anew, or choose another --out."
         )
 

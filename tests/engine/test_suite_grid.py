@@ -63,7 +63,18 @@ def test_lists_are_multiplied_and_every_method_comes_before_the_next_seed(planne
     )
     methods = ["fixmatch-ce", "fixmatch-ikl", "freematch-ce", "freematch-ikl", "supervised"]
     assert names(runs) == [f"{method}-s{seed}" for seed in (0, 1) for method in methods]
-    assert runs[1].words == tuple("--dataset digits --steps 1_000 --algorithm fixmatch --loss ikl --seed 0".split())
+    assert runs[1].words == (
+        "--dataset",
+        "digits",
+        "--steps",
+        "1_000",
+        "--algorithm",
+        "fixmatch",
+        "--loss",
+        "ikl",
+        "--seed",
+        "0",
+    )
     assert runs[1].config.optim.steps == 1000
     assert runs[1].config.algorithm.threshold == 0.95  # resolved
     assert [run.config.run.seed for run in runs] == [0] * 5 + [1] * 5
