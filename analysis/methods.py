@@ -7,7 +7,7 @@ two methods share both.
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ _MACHINE = frozenset({"device", "threads", "workers", "compile", "channels_last"
 _RECORDS = frozenset({"out", "resume", "config", "profile", "log_every", "eval_every", "checkpoint_every", "baseline"})
 NOT_IDENTITY = {"seed"} | _MACHINE | _RECORDS
 _SEED_OR_TIME = re.compile(r"(?<![a-z0-9])s(eed)?[-_=]?\d+(?![a-z0-9])|\d{8}-\d{6}", re.IGNORECASE)
+_PROTOCOL = ("dataset", "model", "labels", "labeled_head", "unlabeled_head", "unlabeled_shape", "imbalance")
 _REFERENCE_LOSSES = ("kl", "kd", "ce")
 _PLAIN = "cross-entropy"
 
@@ -53,18 +54,26 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
 
 
 def unique_names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run, from its label and, where labels are equal, the options that differ."""
-    names = [run.label for run in runs]
-    for label in {name for name in names if names.count(name) > 1}:
-        places = [place for place, name in enumerate(names) if name == label]
-        additions = _differences([flat_config(runs[place].config) for place in places])
-        for place, addition in zip(places, additions, strict=True):
-            names[place] = f"{label} ({addition})" if addition else label
-    for place, name in enumerate(names):
-        twins = [other for other in range(place) if names[other] == name]
-        if twins:  # files of one name in different folders
-            names[place] = f"{name} #{len(twins) + 1}"
-    return names
+    """A name for each run: its label, and in brackets what else tells it from the others.
+
+    That is first of all another network or other data than most have, since such results are not compared unawares;
+    then, where names are still equal, the options that differ.
+    """
+    configs = [flat_config(run.config) for run in runs]
+    additions = _uncommon(configs)
+    heads = [(run.label, tuple(added)) for run, added in zip(runs, additions, strict=True)]
+    for head in {head for head in heads if heads.count(head) > 1}:
+        places = [place for place, other in enumerate(heads) if other == head]
+        for place, added in zip(places, _differences([configs[place] for place in places]), strict=True):
+            additions[place] += added
+    names = [
+        f"{run.label} ({', '.join(added)})" if added else run.label for run, added in zip(runs, additions, strict=True)
+    ]
+    # What is equal still is files of one name in different folders.
+    return [
+        name if names.index(name) == place else f"{name} #{names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
 
 
 def default_reference(methods: Sequence[Method]) -> Method:
@@ -99,8 +108,20 @@ def words_of(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each configuration the few options that tell it from the others, as `beta=0.1, lr=0.03`."""
+def _uncommon(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """For each configuration what of its protocol most others do not share, as `model=resnet50`."""
+    additions: list[list[str]] = [[] for _ in configs]
+    for key in _PROTOCOL:
+        values = [words_of(config.get(key)) if config.get(key) is not None else "" for config in configs]
+        common, times = Counter(values).most_common(1)[0] if values else ("", 0)
+        for place, value in enumerate(values):
+            if value and (value != common or times <= len(values) / 2):
+                additions[place].append(f"{key}={value}")
+    return additions
+
+
+def _differences(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """For each configuration the few options that tell it from the others, as `["beta=0.1", "lr=0.03"]`."""
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if key not in NOT_IDENTITY]
     values = {key: [words_of(config[key]) if key in config else "" for config in configs] for key in keys}
     chosen: list[str] = []
@@ -114,7 +135,7 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             break
         chosen.append(best)
     return [
-        ", ".join(f"{key.split('.')[-1]}={values[key][place]}" for key in chosen if values[key][place])
+        [f"{key.split('.')[-1]}={values[key][place]}" for key in chosen if values[key][place]]
         for place in range(len(configs))
     ]
 

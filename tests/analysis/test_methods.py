@@ -106,3 +106,13 @@ def test_configuration_differences(tmp_path: Path) -> None:
     assert differing == {"loss": ["kl", "ikl"], "loss.beta": ["", "0.1"]}
     assert shared["lr"] == "0.03"
     assert "seed" not in shared
+
+
+def test_another_network_than_most_is_said_in_the_name(tmp_path: Path) -> None:
+    for loss in ("kl", "ikl"):
+        write_run(tmp_path / loss, method="cross-entropy", loss=loss)
+    change_config(write_run(tmp_path / "teacher", method="cross-entropy", loss="none"), model="wrn-40-2")
+    assert [method.name for method in methods_in(tmp_path)] == ["ikl", "kl", "cross-entropy (model=wrn-40-2)"]
+    change_config(tmp_path / "ikl", model="wrn-40-2")
+    change_config(tmp_path / "kl", model="other")
+    assert [method.name for method in methods_in(tmp_path)][1] == "kl (model=other)"
