@@ -73,7 +73,7 @@ class _Job:
 class SlurmEngine:
     """Submits what can start as one array."""
 
-    slots = None
+    slots: int | None = None
     seconds_per_turn = 2.0
 
     def __init__(self, executor: Any, threads: int | None) -> None:
