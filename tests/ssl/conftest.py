@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from tailmatch.datasets import Dataset, ImageSet
 
-CLASSES, SIDE = 4, 8
+CLASSES, SIDE = 4, 20  # larger than the images that are too small to be moved
+HALF = SIDE // 2
 
 
 class SmallNet(nn.Module):
@@ -30,7 +31,7 @@ def make_images(count: int, seed: int) -> ImageSet:
     images = torch.randint(0, 60, (count, 1, SIDE, SIDE), generator=draw)
     for label in range(CLASSES):
         top, left = divmod(label, 2)
-        images[labels == label, :, 4 * top : 4 * top + 4, 4 * left : 4 * left + 4] += 150
+        images[labels == label, :, HALF * top : HALF * (top + 1), HALF * left : HALF * (left + 1)] += 150
     return ImageSet(images=images.to(torch.uint8), labels=labels)
 
 
@@ -44,7 +45,7 @@ def small_dataset() -> Dataset:
         mean=(0.3,),
         std=(0.3,),
         flip=False,
-        crop_padding=1,
+        crop_padding=2,
     )
 
 
