@@ -49,16 +49,3 @@ OPERATION_RANGES: dict[str, tuple[float, float] | None] = {
 
 STRONG_POOL = tuple(sorted(OPERATION_RANGES))
 """The 14 operations of the paper."""
-
-GENTLE_POOL = (
-    "Brightness",
-    "Contrast",
-    "Identity",
-    "Rotate",
-    "Sharpness",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-)
-"""For small gray pictures such as the 8 x 8 digits: nothing that inverts or re-quantises the few strokes there are."""

@@ -66,7 +66,7 @@ class StrongAugment:
     Args:
         padding, flip: of the weak view that comes first.
         num_ops: rounds.
-        pool: names from `STRONG_POOL`, drawn evenly, with replacement between rounds; `GENTLE_POOL` is one for digits.
+        pool: names from `STRONG_POOL`, drawn evenly, with replacement between rounds.
         probability: how often a drawn operation is applied.
         cutout: side of the square in pixels; None for half of the image's shorter side, 0 for no square. Its centre
             is any pixel of the image, so part of it may fall outside.

@@ -45,6 +45,8 @@ class WeakAugment:
         """uint8 [B, C, H, W] to the same shape; each image its own flip and shift."""
         check_images(images)
         batch, channels, height, width = images.shape
+        if not self.padding and not self.flip:
+            return images.clone()
         if self.padding >= min(height, width):
             raise UserError(
                 f"Got padding {self.padding} for images of {height} x {width} pixels; reflection needs less than the"

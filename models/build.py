@@ -5,6 +5,7 @@ from torch import nn
 from ..errors import UserError
 from .catalog import TIMM, check_model_name, wide_resnet_shape
 from .cifar_resnet import CIFAR_RESNET_SHAPES, CifarResNet
+from .digits_cnn import DigitsCNN
 from .mobilenet_v1 import MobileNetV1
 from .other_libraries import build_timm, build_torchvision
 from .wide_resnet import DIGITS, DIGITS_SHAPE, DISTILLATION, FIXMATCH, WideResNet
@@ -31,6 +32,8 @@ def build_model(name: str, num_classes: int, in_channels: int = 3, image_size: i
         return WideResNet(shape, num_classes, in_channels, DISTILLATION if shape.relu else FIXMATCH)
     if name in CIFAR_RESNET_SHAPES:
         return CifarResNet(*CIFAR_RESNET_SHAPES[name], num_classes=num_classes, in_channels=in_channels)
+    if name == "cnn-digits":
+        return DigitsCNN(num_classes, in_channels)
     if name == "mobilenet_v1":
         return MobileNetV1(num_classes, in_channels)
     if name.startswith(TIMM):

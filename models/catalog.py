@@ -40,6 +40,7 @@ TORCHVISION_MODELS = {
     "mobilenet_v3_large": "torchvision's, 5.5M",
 }
 OTHER_MODELS = {
+    "cnn-digits": "four convolutions for 8x8 grayscale digits, 0.07M parameters, made for CPUs",
     "mobilenet_v1": "MobileNet (Howard et al. 2017), ResNet's usual partner in distillation on ImageNet, 4.2M",
 }
 MODELS = WIDE_RESNETS | CIFAR_RESNETS | TORCHVISION_MODELS | OTHER_MODELS

@@ -18,6 +18,9 @@ from ..engine.profile import Profile
 from ..engine.sampling import ShuffledIndices, share
 from ..engine.seeding import generator
 
+BLOCK_PIXELS = 1 << 18
+MOST_BLOCK_STEPS = 8
+
 
 @dataclass
 class Batch:
@@ -52,6 +55,10 @@ class Batches:
         self.unlabeled, self.views, self.seed, self.world = unlabeled, views, seed, world
         self.sizes = (batch_size, batch_size * ratio)
         self.student_view = student_view
+        # Augmenting tiny images costs a few hundred calls rather than their pixels: several steps share them.
+        pixels = self.sizes[1] * unlabeled.images[0].numel()
+        self._block_steps = max(1, min(MOST_BLOCK_STEPS, BLOCK_PIXELS // max(pixels, 1)))
+        self._block: tuple[int, tuple[tuple[Tensor, ...], ...]] | None = None
         self.use_labeled(labeled)
         self._unlabeled_order = ShuffledIndices(torch.arange(len(unlabeled)), seed, "unlabelled order")
 
@@ -62,34 +69,49 @@ class Batches:
 
     def __call__(self, step: int, profile: Profile) -> Batch:
         device = self.labeled.images.device
+        block, place = divmod(step, self._block_steps)
         with profile("data"):
             x = self._part(self._labeled_order, step, self.sizes[0]).to(device)
-            u = self._part(self._unlabeled_order, step, self.sizes[1]).to(device)
-            labeled, labels, unlabeled = self.labeled.images[x], self.labeled.labels[x], self.unlabeled.images[u]
+            labeled, labels = self.labeled.images[x], self.labeled.labels[x]
         with profile("augmentation"):
-            draw = generator(self.seed, "views", step, self.world.rank)
-            weak = self.views.weak(labeled, draw)
-            nothing = weak[:0]
-            return Batch(
-                labeled=weak,
-                labels=labels,
-                weak=self.views.weak(unlabeled, draw) if len(u) else nothing,
-                student=self._student(unlabeled, draw) if len(u) and self.student_view != "same" else nothing,
-                index=u,
-            )
+            if self._block is None or self._block[0] != block:
+                self._block = (block, self._unlabeled_views(block))
+            weak, student, index = (part[place] for part in self._block[1])
+            labeled = self.views.weak(labeled, generator(self.seed, "labelled views", step, self.world.rank))
+        return Batch(labeled=labeled, labels=labels, weak=weak, student=student, index=index)
 
-    def _student(self, images: Tensor, draw: torch.Generator) -> Tensor:
-        return (self.views.strong if self.student_view == "strong" else self.views.weak)(images, draw)
+    def _unlabeled_views(self, block: int) -> tuple[tuple[Tensor, ...], ...]:
+        """The unlabelled views of a block of steps: for each, the weak ones, the student's, and which images."""
+        steps = range(block * self._block_steps, (block + 1) * self._block_steps)
+        parts = [self._part(self._unlabeled_order, step, self.sizes[1]) for step in steps]
+        index = torch.cat(parts).to(self.unlabeled.images.device)
+        images, draw = self.unlabeled.images[index], generator(self.seed, "views", block, self.world.rank)
+        weak = self.views.weak(images, draw) if len(index) else self.views.plain(images)
+        student = weak[:0]
+        if len(index) and self.student_view != "same":
+            student = (self.views.strong if self.student_view == "strong" else self.views.moved)(images, draw)
+        return tuple(
+            part.split(len(part) // len(parts)) if len(part) else (part,) * len(parts)
+            for part in (weak, student, index)
+        )
 
     def _part(self, order: ShuffledIndices, step: int, size: int) -> Tensor:
         return share(order.take(step * size, size), self.world.rank, self.world.size)
 
 
 class Views:
-    """The weak and the strong view of uint8 images, and the plain one for evaluating; normalised floats."""
+    """The views of uint8 images, as normalised floats, and the plain one for evaluating.
 
-    def __init__(self, dataset: Dataset, weak: WeakAugment, strong: StrongAugment) -> None:
-        self._weak, self._strong = weak, strong
+    Args:
+        weak: of labelled images, and of unlabelled ones where pseudo-labels are made.
+        strong: what the student sees.
+        moved: what the student of an algorithm with weak views alone sees; `weak` unless said otherwise.
+    """
+
+    def __init__(
+        self, dataset: Dataset, weak: WeakAugment, strong: StrongAugment, moved: WeakAugment | None = None
+    ) -> None:
+        self._weak, self._strong, self._moved = weak, strong, moved or weak
         self.plain = Normalize(dataset.mean, dataset.std)
 
     def weak(self, images: Tensor, draw: torch.Generator) -> Tensor:
@@ -97,6 +119,9 @@ class Views:
 
     def strong(self, images: Tensor, draw: torch.Generator) -> Tensor:
         return self.plain(self._strong(images, draw))
+
+    def moved(self, images: Tensor, draw: torch.Generator) -> Tensor:
+        return self.plain(self._moved(images, draw))
 
     def rows(self, images: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
         """The same images as they are and through both views, uint8, for a picture of them."""

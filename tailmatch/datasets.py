@@ -16,7 +16,6 @@ _names = {
     "EvalView": "imagenet_views",
     "FileDataset": "imagenet_load",
     "FileSet": "file_set",
-    "GENTLE_POOL": "augment_pools",
     "hold_out": "splits",
     "ImageBatch": "imagenet_loader",
     "ImageLoader": "imagenet_loader",

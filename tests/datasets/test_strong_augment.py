@@ -3,7 +3,7 @@
 import pytest
 import torch
 from scipy import stats
-from tailmatch.datasets.augment_pools import GENTLE_POOL, OPERATION_RANGES, STRONG_POOL
+from tailmatch.datasets.augment_pools import OPERATION_RANGES, STRONG_POOL
 from tailmatch.datasets.strong_augment import NUMBERED, Draw, StrongAugment, apply_draw, cut_out
 
 from tailmatch.errors import UserError
@@ -30,7 +30,7 @@ def test_the_published_pool_and_ranges() -> None:
     assert (strong.num_ops, strong.probability, strong.pool) == (2, 0.5, STRONG_POOL)
 
 
-@pytest.mark.parametrize("pool", [STRONG_POOL, GENTLE_POOL, ("Rotate",)])
+@pytest.mark.parametrize("pool", [STRONG_POOL, STRONG_POOL[:5], ("Rotate",)])
 @pytest.mark.parametrize("probability", [0.5, 0.9])
 def test_operations_are_drawn_evenly_from_the_pool(pool: tuple[str, ...], probability: float) -> None:
     count = 40_000

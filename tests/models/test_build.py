@@ -10,7 +10,7 @@ from torch import nn
 from tailmatch.errors import UserError
 from tailmatch.models import MODELS, build_model, count_parameters
 
-SMALL = ["wrn-digits", "wrn-16-2", "wrn-40-1-relu", "resnet20", "resnet8x4", "resnet18", "resnet18-cifar",
+SMALL = ["wrn-digits", "cnn-digits", "wrn-16-2", "wrn-40-1-relu", "resnet20", "resnet8x4", "resnet18", "resnet18-cifar",
          "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"]  # fmt: skip
 
 
