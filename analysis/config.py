@@ -23,9 +23,7 @@ class AnalyzeConfig:
     out: Path | None = None
     """Folder to write into; `analysis` beside the runs by default."""
     rule: Rule = "recorded"
-    """Which classes are many, medium and few: as each run recorded it; by training counts (default: more than 100, 20
-    to 100, fewer than 20; oltr: at least 100, 21 to 99, at most 20; thirds: equally many classes; auto: what fits); a
-    benchmark's own rule; or none."""
+    """Which classes are many, medium and few: as each run recorded it, or by a rule (see analysis/README.md)."""
     many_above: int | None = None
     """Many-shot are classes with more training images than this (100 by the default rule)."""
     few_below: int | None = None

@@ -37,7 +37,7 @@ def short_label(algorithm: str | None, loss: str | None, add_ons: Sequence[str] 
 def identity(run: Run) -> str:
     """What decides a run's outcome but for the seed, as a word to compare."""
     if not run.config:
-        return f"file:{run.label}"
+        return f"file:{run.family}"
     kept = {key: value for key, value in run.config.items() if key not in NOT_IDENTITY}
     # A teacher or a first stage of the same seed lies in a folder named after it; that makes no other method.
     return _SEED_OR_TIME.sub("*", json.dumps(kept, sort_keys=True, default=str))

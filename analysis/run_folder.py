@@ -25,6 +25,14 @@ from .runs import Run, algorithm_of, loss_of
 
 SCHEMA = 1
 RUN_FILES = ("predictions.npz", "result.json", "config.yaml")
+_WORD = (str, "a word")
+_RESULT_TYPES: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("task", "name", "dataset", "algorithm", "method", "loss", "model"), _WORD),
+    "seed": (int, "a whole number"),
+    "accuracy": (dict, "names and values"),
+    "groups": (dict, "names and values"),
+    "add_ons": (list, "a list"),
+}
 _SEED_IN_NAME = re.compile(r"^(.+?)[-_. ]*seed[-_=]?(\d+)$", re.IGNORECASE)
 
 
@@ -75,6 +83,7 @@ def read_run(path: Path, grouping: Grouping) -> Run:
     config = {} if is_file else _read_mapping(path / "config.yaml")
     if result or config:
         _check_finished(path, result)
+        _check_types(path / "result.json", result)
     file = path if is_file else path / "predictions.npz"
     arrays = NpzReader(file)
     counts = _whole_numbers(arrays, "train_class_counts")
@@ -85,12 +94,13 @@ def read_run(path: Path, grouping: Grouping) -> Run:
         groups = grouping.groups(counts, class_names, result.get("groups"))
     except (UserError, TypeError, ValueError, AttributeError) as error:
         raise BrokenFile(file, f"no groups of classes: {error}") from None
-    name, label, seed = _names(path, arrays, config, result)
+    name, label, family, seed = _names(path, arrays, config, result)
     teacher = "teacher_logits" in arrays
     return Run(
         path=path,
         name=name,
         label=label,
+        family=family,
         config=config,
         result=result,
         environment={} if is_file else _read_mapping(path / "environment.json"),
@@ -128,6 +138,14 @@ def _check_finished(path: Path, result: Mapping[str, Any]) -> None:
         status = result.get("status", "unknown")
         why = f" ({result['error']})" if "error" in result else ""
         raise BrokenFile(file, f"the run has not finished: its status is {status}{why}; go on with it by --resume")
+
+
+def _check_types(file: Path, result: Mapping[str, Any]) -> None:
+    for name, (kind, wanted) in _RESULT_TYPES.items():
+        if result.get(name) is not None and not isinstance(result[name], kind):
+            raise BrokenFile(file, f"{name} must be {wanted}, got {result[name]!r}")
+    if any(not isinstance(word, str) for word in result.get("add_ons") or ()):
+        raise BrokenFile(file, f"add_ons must be a list of words, got {result['add_ons']!r}")
 
 
 def _array(arrays: NpzReader, name: str, kinds: str, wanted: str, dimensions: int = 1) -> Array:
@@ -193,18 +211,21 @@ def _class_names(arrays: NpzReader, num_classes: int) -> tuple[str, ...]:
 
 def _names(
     path: Path, arrays: NpzReader, config: Mapping[str, Any], result: Mapping[str, Any]
-) -> tuple[str, str, int | None]:
-    """(name of the run, label of its method, seed)."""
+) -> tuple[str, str, str, int | None]:
+    """(name of the run, label of its method, family, seed)."""
     if config or result:
         name = str(result.get("name") or path.name)
         label = short_label(algorithm_of(config, result), loss_of(config, result), result.get("add_ons") or (), name)
         seed = config.get("seed", result.get("seed"))
-        return name, label, seed if isinstance(seed, int) else None
-    stem = path.stem if path.stem != "predictions" else path.resolve().parent.name
-    match = _SEED_IN_NAME.match(stem)
-    label, seed = (match[1], int(match[2])) if match else (stem, None)
+        return name, label, label, seed if isinstance(seed, int) else None
+    # A file is called by its name, or by its folder's where it has the name that every run's predictions have.
+    file = arrays.path.resolve()
+    named = file.with_suffix("") if file.name != RUN_FILES[0] else file.parent
+    match = _SEED_IN_NAME.match(named.name)
+    label, seed = (match[1], int(match[2])) if match else (named.name, None)
+    family = str(named.parent / label)
     if "method" in arrays and arrays.dtypes["method"].kind == "U":
-        label = str(arrays.read("method"))
+        label = family = str(arrays.read("method"))
     if "seed" in arrays and arrays.dtypes["seed"].kind in "iu":
         seed = int(arrays.read("seed"))
-    return stem, label, seed
+    return named.name, label, family, seed

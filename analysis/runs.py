@@ -36,6 +36,8 @@ class Run:
     name: str
     label: str
     """Algorithm and loss in a few words; `Method.name` is the label made unique."""
+    family: str
+    """What files without a configuration are grouped by; the runs of a family differ only in the seed."""
     config: dict[str, Any]
     """The resolved configuration; empty for a bare npz file, like the next two."""
     result: dict[str, Any]

@@ -80,13 +80,17 @@ def test_files_of_one_name_are_numbered_and_files_of_one_method_joined(tmp_path:
     labels, counts = np.arange(4) % 2, np.array([200, 3])
     for place, guess in (("x", 0), ("y", 1)):
         (tmp_path / place).mkdir()
-        for name in ("a", "b_seed0"):
+        for name in ("a", "b_seed0", "b_seed1"):
             arrays = {"predictions": np.full(4, guess), "labels": labels, "train_class_counts": counts}
             np.savez(tmp_path / place / f"{name}.npz", **arrays)
-    np.savez(tmp_path / "b_seed1.npz", predictions=labels, labels=labels, train_class_counts=counts)
-    runs, problems = read_runs([tmp_path / "x" / "a.npz", tmp_path / "x" / "b_seed0.npz", tmp_path / "b_seed1.npz"])
+    runs, problems = read_runs([tmp_path / "x", tmp_path / "y"])
     assert problems == []
-    assert [(method.name, method.seeds) for method in group_runs(runs)] == [("a", (None,)), ("b", (0, 1))]
+    assert [(method.name, method.seeds) for method in group_runs(runs)] == [
+        ("a", (None,)),
+        ("b", (0, 1)),
+        ("a #2", (None,)),
+        ("b #2", (0, 1)),
+    ]
 
 
 def test_the_reference_is_the_plain_one(tmp_path: Path) -> None:

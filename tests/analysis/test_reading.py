@@ -112,9 +112,11 @@ def test_predictions_of_other_code(tmp_path: Path) -> None:
     )
     guess = generator.integers(0, 3, 50)
     np.savez(tmp_path / "theirs.npz", predictions=guess, labels=labels, train_class_counts=counts, method="NCL", seed=7)
-    runs, problems = read_runs([tmp_path])
+    (tmp_path / "deep_seed2").mkdir()
+    np.savez(tmp_path / "deep_seed2" / "predictions.npz", predictions=guess, labels=labels, train_class_counts=counts)
+    runs, problems = read_runs([tmp_path / "ours_seed1.npz", tmp_path / "theirs.npz", tmp_path / "deep_seed2"])
     assert problems == []
-    assert [(run.label, run.seed) for run in runs] == [("ours", 1), ("NCL", 7)]
+    assert [(run.label, run.seed) for run in runs] == [("ours", 1), ("NCL", 7), ("deep", 2)]
     assert runs[0].groups == Groups("default", (0,), (1,), (2,))
     assert runs[1].confidence is None
     assert "ece" not in runs[1].metrics
@@ -192,6 +194,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "schema": (lambda run: change_result(run, schema=2), "result.json", "has schema 2, this version reads 1"),
     "not JSON": (lambda run: (run / "result.json").write_text("{"), "result.json", "cannot be read"),
+    "other types": (lambda run: change_result(run, method=["a"]), "result.json", "method must be a word, got ['a']"),
     "a list": (
         lambda run: (run / "result.json").write_text("[1]"),
         "result.json",
