@@ -157,7 +157,7 @@ def test_a_step_may_be_cut_off_anywhere_and_resumed(longtail: Longtail, plain_ru
     assert results[0]["val_accuracy"] == results[1]["val_accuracy"]
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def _wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the run wrote no checkpoint"

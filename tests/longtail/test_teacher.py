@@ -103,6 +103,7 @@ class _Runs:
         return (print, ("this must never run",))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_refuses_to_unpickle_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "teacher.pth"
     torch.save({"state_dict": _Runs()}, path)
