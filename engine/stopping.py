@@ -1,4 +1,4 @@
-"""Stopping a run politely: Ctrl-C and SIGTERM let the step finish and its state be saved."""
+"""Stopping a run politely: Ctrl-C, SIGTERM and a closed terminal let the step finish and its state be saved."""
 
 import signal
 from types import FrameType
@@ -6,6 +6,13 @@ from types import FrameType
 
 class Interrupted(Exception):
     """The run was asked to stop, saved its state and can be resumed."""
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Ctrl-C, the end of the session, and a closed terminal (unless `nohup` said to go on without one)."""
+    hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    kept = [number for number in hang_up if signal.getsignal(number) is not signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *kept]
 
 
 class StopSignals:
@@ -16,7 +23,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         try:
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in _stop_signals()}
         except ValueError:  # not the main thread: the caller's signals are not ours to take
             self._before = {}
         return self

@@ -190,9 +190,10 @@ def test_a_refusal_is_not_tried_again_and_what_needs_it_does_not_start(runs: lis
     assert sorted(outcome.newly_finished) == ["ikl-s1", "kl-s1", "teacher-s1"]
 
 
-def test_ctrl_c_stops_all_runs_and_starts_no_more(runs: list[PlannedRun]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_signal_stops_all_runs_and_starts_no_more(runs: list[PlannedRun], number: signal.Signals) -> None:
     engine = ToyEngine(slots=2)
-    engine.after_start = lambda name: os.kill(os.getpid(), signal.SIGINT) if name == "ikl-s0" else None
+    engine.after_start = lambda name: os.kill(os.getpid(), number) if name == "ikl-s0" else None
     outcome = Schedule(runs, engine).go()
     assert outcome.stopped
     assert "ikl-s0" not in outcome.finished
