@@ -112,6 +112,7 @@ class Views:
         self, dataset: Dataset, weak: WeakAugment, strong: StrongAugment, moved: WeakAugment | None = None
     ) -> None:
         self._weak, self._strong, self._moved = weak, strong, moved or weak
+        self.moves = self._moved.flip or self._moved.padding > 0  # else two weak views are the same image
         self.plain = Normalize(dataset.mean, dataset.std)
 
     def weak(self, images: Tensor, draw: torch.Generator) -> Tensor:

@@ -12,6 +12,7 @@ from ..datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
 from ..datasets.strong_augment import StrongAugment
 from ..datasets.weak_augment import WeakAugment
 from ..engine.distributed import World
+from ..errors import UserError
 from ..losses.build import build_loss
 from ..losses.modules import TeacherLoss
 from ..models.build import build_model
@@ -53,10 +54,17 @@ def build_task(config: SSLConfig, device: torch.device, world: World, parts: Par
     labeled, unlabeled, fingerprint = split_images(dataset, config)
     dataset = dataset.to(device)
     preset = PRESETS[config.algorithm.algorithm]
+    views = parts.views or build_views(dataset)
+    compares_weak_views = config.algorithm.student_view == "weak" and config.algorithm.teacher == "online"
+    if preset.unlabeled and compares_weak_views and not views.moves:
+        raise UserError(
+            f"The weak view of {dataset.name} is the image itself, so a network that is to agree with its own "
+            f"prediction of it has no gradient; take --student-view strong."
+        )
     batches = Batches(
         labeled=labeled.to(device),
         unlabeled=unlabeled.to(device),
-        views=parts.views or build_views(dataset),
+        views=views,
         batch_size=config.optim.batch_size,
         ratio=(config.data.unlabeled_ratio or 0) if preset.unlabeled else 0,
         seed=config.run.seed,

@@ -24,8 +24,6 @@ LONG_TAILS: dict[str, dict[str, Any]] = {
     "cifar10-lt": {"labeled_head": 1500, "unlabeled_head": 3000, "imbalance": 100.0},
     "cifar100-lt": {"labeled_head": 150, "unlabeled_head": 300, "imbalance": 10.0},
 }
-# Images too small to be moved: their weak view is the image itself, and two of these cannot disagree.
-UNMOVED = ("digits",)
 DEFAULT_LABELS = 40
 # Running means follow the length of the run: 0.999 is for a million steps.
 LONG_MOMENTUM, SHORT_MOMENTUM, SHORT_RUN = 0.999, 0.99, 10_000
@@ -104,12 +102,11 @@ def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
     if preset.loss == _SQUARED_ERROR != loss and not (preset.teacher == "average" and loss in LOSS_DEFAULTS):
         # The presets' large weights are for a squared error of probabilities (Mean Teacher's also for its dkl family).
         weight = 1.0
-    view = "strong" if preset.student_view == "weak" and _is_unmoved(config) else preset.student_view
     values: dict[str, Any] = {
         "model": _model(config.data.dataset),
         "teacher": preset.teacher,
         "targets": targets,
-        "student_view": view,
+        "student_view": preset.student_view,
         "acceptance": acceptance,
         "alignment": alignment,
         "unlabeled_weight": weight,
@@ -125,10 +122,6 @@ def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
         short = config.optim.steps is not None and config.optim.steps <= SHORT_RUN
         values["running_momentum"] = SHORT_MOMENTUM if short else LONG_MOMENTUM
     return replace(given, **{name: value for name, value in values.items() if getattr(given, name) is None})
-
-
-def _is_unmoved(config: SSLConfig) -> bool:
-    return base_of(config.data.dataset) in UNMOVED
 
 
 def _targets(preset: Preset, loss: str, sharpening: float | None) -> str:
@@ -183,11 +176,6 @@ def _contradictions(config: SSLConfig, algorithm: AlgorithmOptions) -> list[str]
         found.append(
             "A view that is to agree with its own prediction has no gradient; take --student-view strong or weak, "
             "--targets sharpened, or --loss ce."
-        )
-    if algorithm.student_view == "weak" and algorithm.teacher == "online" and _is_unmoved(config):
-        found.append(
-            f"The weak view of {config.data.dataset} is the image itself, so a network that is to agree with its own "
-            f"prediction of it has no gradient; take --student-view strong."
         )
     if algorithm.student_view == "same" and algorithm.teacher == "average":
         found.append("--student-view same means the teacher's own view, which --teacher average does not train on.")

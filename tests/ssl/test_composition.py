@@ -25,7 +25,7 @@ CONSISTENT = [name for name in PRESETS if PRESETS[name].unlabeled]
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_resolves_to_the_published_parts(name):
-    config = configure(algorithm=name, steps=2**20)
+    config = configure(dataset="cifar10", algorithm=name, steps=2**20)
     got = config.algorithm
     parts = (got.targets, got.teacher, got.student_view, got.acceptance, got.threshold, got.alignment)
     weights = (config.loss.name, got.unlabeled_weight, got.unlabeled_warmup, config.data.unlabeled_ratio)

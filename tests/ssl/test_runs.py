@@ -128,6 +128,14 @@ def test_an_algorithm_of_ones_own(small_dataset, small_net, tmp_path):
     assert "train/loss_even" in row
 
 
+def test_a_data_set_whose_weak_view_moves_nothing_is_refused_where_two_would_be_compared(small_dataset, small_net):
+    from dataclasses import replace
+
+    unmoved = replace(small_dataset, crop_padding=0)
+    with pytest.raises(UserError, match="The weak view of quarters is the image itself"):
+        train(dataset=unmoved, model=small_net(), algorithm="pi-model", labels=8, device="cpu")
+
+
 def test_parts_stand_in_one_place(small_net):
     with pytest.raises(UserError, match="in parts or by name"):
         train(Parts(model=small_net()), model=small_net())
