@@ -151,7 +151,7 @@ def write_predictions(
     path: Path, logits: Tensor, labels: Tensor, counts: Tensor, names: tuple[str, ...], **more: Tensor
 ) -> None:
     """What `analyze` reads, uncompressed: reading 50,000 x 1,000 logits is then a matter of the disk alone."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "logits": _compact(logits),
         "labels": labels.cpu().numpy().astype(np.int64),
         "train_class_counts": counts.cpu().numpy().astype(np.int64),
