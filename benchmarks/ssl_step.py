@@ -6,8 +6,9 @@
 The usual style is a plain re-implementation of what the well-known projects do: PIL transforms of one image at a time
 in a `DataLoader`, images normalised on the CPU and sent as floats, a moving average that walks over the parameters one
 by one, `.item()` on losses and mask in every step. Network, batch, optimizer, schedule and loss are the same on both
-sides. Both start from random uint8 images in memory; the sides alternate and medians over the steps are reported, in
-milliseconds until everything is done (on a GPU each part ends with a synchronisation).
+sides. Both start from random uint8 images in memory; the sides alternate and medians over the steps are reported. On
+one CPU thread without loader processes it is the processor's time, which other programs do not lengthen; else it is
+time on the clock, and on a GPU each part ends with a synchronisation.
 """
 
 import argparse
@@ -56,10 +57,26 @@ def random_images(count: int) -> ImageSet:
     return ImageSet(images=images, labels=torch.arange(count) % CLASSES)
 
 
+Clock = Callable[[], float]
+
+
+class Stopwatch(Profile):
+    """The package's own sections, timed by the clock that the other side is timed by."""
+
+    def __init__(self, clock: Clock, device: torch.device) -> None:
+        super().__init__(True, device)
+        self.clock = clock
+
+    @contextmanager
+    def __call__(self, section: str) -> Iterator[None]:
+        with timed(self.seconds, section, self.device, self.clock):
+            yield
+
+
 class Ours:
     """A step of this package, through its own task."""
 
-    def __init__(self, images: ImageSet, model: nn.Module, batch_size: int, device: torch.device) -> None:
+    def __init__(self, images: ImageSet, model: nn.Module, batch_size: int, device: torch.device, clock: Clock) -> None:
         data = ImageDataset(
             name="random",
             class_names=tuple(str(c) for c in range(CLASSES)),
@@ -74,7 +91,11 @@ class Ours:
         self.task = build_task(config, device, World(), Parts(dataset=data, model=model))
         self.optimizer = build_optimizer(self.task.parameters(), config.optim)
         self.average = WeightAverage(self.task.model, copy.deepcopy(self.task.model), 0.999)
-        self.schedule, self.profile, self.number = build_schedule(config.optim, STEPS_IN_ALL), Profile(True, device), 0
+        self.schedule, self.profile, self.number = (
+            build_schedule(config.optim, STEPS_IN_ALL),
+            Stopwatch(clock, device),
+            0,
+        )
 
     def step(self) -> dict[str, float]:
         before = dict(self.profile.seconds)
@@ -118,8 +139,10 @@ def _as_tensor(picture: Any) -> Tensor:
 class Usual:
     """The same step as it is usually written."""
 
-    def __init__(self, images: ImageSet, model: nn.Module, batch_size: int, device: torch.device, workers: int) -> None:
-        self.device, self.model = device, model.to(device)
+    def __init__(
+        self, images: ImageSet, model: nn.Module, batch_size: int, device: torch.device, clock: Clock, workers: int
+    ) -> None:
+        self.device, self.clock, self.model = device, clock, model.to(device)
         labeled = Pictures(images.subset(torch.arange(250)), (pil.weak,))
         self.labeled = endless(DataLoader(labeled, batch_size, shuffle=True, drop_last=True, num_workers=workers))
         unlabeled = Pictures(images, (pil.weak, pil.strong))
@@ -138,31 +161,31 @@ class Usual:
 
     def step(self) -> dict[str, float]:
         spent: dict[str, float] = {}
-        with timed(spent, "data and augmentation", self.device):
+        with timed(spent, "data and augmentation", self.device, self.clock):
             x, y = (part.to(self.device) for part in next(self.labeled))
             weak, strong, _ = (part.to(self.device) for part in next(self.unlabeled))
-        with timed(spent, "forward", self.device):
+        with timed(spent, "forward", self.device, self.clock):
             self.model.train()
             logits = self.model(torch.cat([x, weak, strong]))
             logits_x, logits_weak, logits_strong = logits.split([len(x), len(weak), len(strong)])
-        with timed(spent, "loss", self.device):
+        with timed(spent, "loss", self.device, self.clock):
             supervised = cross_entropy(logits_x, y)
             confidence, label = logits_weak.detach().softmax(-1).max(-1)
             mask = confidence.ge(0.95).float()
             consistency = (cross_entropy(logits_strong, label, reduction="none") * mask).mean()
             loss = supervised + consistency
-        with timed(spent, "backward", self.device):
+        with timed(spent, "backward", self.device, self.clock):
             self.optimizer.zero_grad()
             loss.backward()
-        with timed(spent, "optimizer", self.device):
+        with timed(spent, "optimizer", self.device, self.clock):
             self.optimizer.step()
             self.schedule.step()
-        with timed(spent, "EMA", self.device), torch.no_grad():
+        with timed(spent, "EMA", self.device, self.clock), torch.no_grad():
             for average, online in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 average.copy_(average * 0.999 + online * 0.001)
             for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 kept.copy_(now)
-        with timed(spent, "logging", self.device):
+        with timed(spent, "logging", self.device, self.clock):
             self.losses += [loss.item(), supervised.item(), consistency.item(), mask.mean().item()]
         return spent
 
@@ -173,24 +196,26 @@ def endless(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 @contextmanager
-def timed(spent: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
-    start = time.perf_counter()
+def timed(spent: dict[str, float], part: str, device: torch.device, clock: Clock) -> Iterator[None]:
+    start = clock()
     yield
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    spent[part] = time.perf_counter() - start
+    spent[part] = spent.get(part, 0.0) + clock() - start
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Medians of each part over the steps, in milliseconds, for both sides."""
     device = torch.device(options.device)
     torch.set_num_threads(options.threads)
+    alone = device.type == "cpu" and options.threads == 1 and not options.workers
+    clock = time.process_time if alone else time.perf_counter
     images = random_images(max(4 * options.batch_size * RATIO, 500))
     torch.manual_seed(0)
     model = build_model(options.model, CLASSES)
     sides: dict[str, Any] = {
-        "tailmatch": Ours(images, copy.deepcopy(model), options.batch_size, device),
-        "usual": Usual(images, copy.deepcopy(model), options.batch_size, device, options.workers),
+        "tailmatch": Ours(images, copy.deepcopy(model), options.batch_size, device, clock),
+        "usual": Usual(images, copy.deepcopy(model), options.batch_size, device, clock, options.workers),
     }
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number in range(options.warmup + options.steps):
@@ -211,6 +236,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "images_per_step": options.batch_size * (1 + RATIO),
         "threads": options.threads,
         "workers": options.workers,
+        "clock": "processor time" if alone else "time on the clock",
         "steps": options.steps,
         "milliseconds": {name: {**parts, "whole step": whole[name]} for name, parts in medians.items()},
         "speedup": whole["usual"] / whole["tailmatch"],
