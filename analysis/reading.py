@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +38,9 @@ def read_runs(paths: Iterable[Path | str], grouping: Grouping | None = None) -> 
         except BrokenFile as error:
             return Problem(error.path, error.reason)
 
-    # numpy and zlib let go of the interpreter while they work, so threads do read in parallel.
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        found = list(pool.map(attempt, places))
+    # One after another: the passes over the logits are many short calls, and threads spent more time on handing the
+    # interpreter to each other than they saved (ten times as long on a busy machine).
+    found = [attempt(place) for place in places]
     problems += [one for one in found if isinstance(one, Problem)]
     runs, others = _same_test_set([one for one in found if isinstance(one, Run)])
     runs, repeated = _once_per_seed(runs)
