@@ -32,14 +32,13 @@ from sklearn.datasets import load_sample_images
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
+from tailmatch.datasets import imagenet_decode
 from tailmatch.datasets.file_set import FileSet, read_folders
 from tailmatch.datasets.imagenet_decode import Box, Picture
 from tailmatch.datasets.imagenet_loader import EpochPlan, EvalPlan, ImageLoader
 from tailmatch.datasets.imagenet_resize import resize_all
 from tailmatch.datasets.imagenet_views import EvalView, TrainView, crop, draws_of
 from tailmatch.datasets.weak_augment import Normalize
-
-from tailmatch.datasets import imagenet_decode
 from tailmatch.torchvision_import import torchvision
 
 RESULTS = Path(__file__).parent / "results"

@@ -35,7 +35,9 @@ COMMANDS = {
         "longtail.resolve:resolved",
     ),
     "evaluate": Command("test saved weights again", "evaluate_config:EvaluateConfig", "evaluate:run"),
-    "analyze": Command("compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"),
+    "analyze": Command(
+        "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
+    ),
     "data": Command("get large data sets ready", "datasets.data_config:DataConfig", "datasets.prepare:run"),
     "suite": Command("run a grid of trainings and report on them", "engine.suite_config:SuiteConfig", "cli:run_suite"),
 }

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tailmatch.datasets.contact_sheet import draw_contact_sheet, save_contact_sheet
 
+from tailmatch.datasets.contact_sheet import draw_contact_sheet, save_contact_sheet
 from tailmatch.errors import UserError
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tailmatch.datasets.file_set import FileSet
 from tailmatch.datasets.imagenet_loader import Draws, EpochPlan, EvalPlan, ImageBatch, ImageLoader
 from tailmatch.datasets.imagenet_views import EvalView, TrainView
-
 from tailmatch.errors import UserError
 
 VIEW = TrainView(size=32)

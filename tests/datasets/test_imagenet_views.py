@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from tailmatch.datasets.imagenet_decode import Box, Picture, jpeg_header
-from tailmatch.datasets.imagenet_views import EvalView, TrainView, crop, draws_of
 
 from tailmatch.datasets import imagenet_decode
+from tailmatch.datasets.imagenet_decode import Box, Picture, jpeg_header
+from tailmatch.datasets.imagenet_views import EvalView, TrainView, crop, draws_of
 from tailmatch.errors import UserError
 from tailmatch.torchvision_import import torchvision
 

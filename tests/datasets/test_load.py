@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tailmatch.datasets.load import pixel_statistics, with_validation
 
 from tailmatch.datasets import CATALOG, Dataset, ImageSet, load_dataset, long_tailed
+from tailmatch.datasets.load import pixel_statistics, with_validation
 from tailmatch.errors import UserError
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+
 from tailmatch.datasets.data_config import CheckConfig, DataConfig, ListConfig, PrepareConfig
 from tailmatch.datasets.imagenet_catalog import FILE_DATASETS, file_recipe
 from tailmatch.datasets.imagenet_fetch import git_blob
@@ -16,7 +17,6 @@ from tailmatch.datasets.imagenet_load import load_file_dataset
 from tailmatch.datasets.imagenet_loader import EpochPlan, ImageLoader
 from tailmatch.datasets.prepare import check, list_datasets, prepare, run
 from tailmatch.engine.command_line import parse
-
 from tailmatch.errors import UserError
 from tests.datasets.miniature_imagenet import (
     SYNSETS,

@@ -11,9 +11,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from tailmatch.datasets.base import ReadSets
 
 from tailmatch.datasets import ImageSet, load_dataset, torchvision_sets
+from tailmatch.datasets.base import ReadSets
 from tailmatch.errors import UserError
 from tailmatch.torchvision_import import torchvision
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 
+from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.errors import UserError
 
 
