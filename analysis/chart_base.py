@@ -26,6 +26,8 @@ from .runs import Method
 from .style import DOUBLE_COLUMN, GRID, RC, SINGLE_COLUMN, MethodStyle, method_styles, one_line, shorten
 
 PNG_DPI = 200
+LEGEND_LETTERS = 40
+ROW_LETTERS = 24
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -214,6 +216,19 @@ def wrapped(name: str, width: int = 22) -> str:
     return f"{name[:cut].rstrip()}\n{shorten(name[cut:].lstrip(), width)}"
 
 
+def name_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Methods as the rows of a chart, first one on top."""
+    axis.set_yticks(range(len(names)), [wrapped(name, ROW_LETTERS) for name in names], linespacing=0.95)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+
+
+def row_height(names: Iterable[str]) -> float:
+    """Inches that a row of `name_rows` takes: more where a name needs two lines."""
+    return 0.28 if any(len(one_line(name)) > ROW_LETTERS for name in names) else 0.21
+
+
 def method_legend(
     figure: Figure, styles: dict[str, MethodStyle], names: Iterable[str], *, lines: bool = True, markers: bool = True
 ) -> None:
@@ -224,7 +239,8 @@ def method_legend(
     handles = [
         Line2D(
             [], [], color=styles[name].color, linestyle=styles[name].line if lines else "none",
-            marker=styles[name].marker if markers else "none", markerfacecolor=styles[name].face, label=label(name),
+            marker=styles[name].marker if markers else "none", markerfacecolor=styles[name].face,
+            label=label(name, LEGEND_LETTERS),
         )
         for name in names
     ]  # fmt: skip
@@ -248,7 +264,7 @@ def read_in_rows(entries: list[Any], columns: int) -> list[Any]:
 
 def legend_columns(width: float, names: Sequence[str]) -> int:
     """How many legend entries fit side by side in so many inches."""
-    lengths = [0.36 + 0.057 * len(label(name)) for name in names]
+    lengths = [0.36 + 0.057 * len(label(name, LEGEND_LETTERS)) for name in names]
     fitting = (n for n in range(len(names), 1, -1) if sum(max(lengths[column::n]) for column in range(n)) <= width)
     return next(fitting, 1)
 

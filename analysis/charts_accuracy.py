@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from .chart_base import (
     Chart,
     bar_axis,
-    label,
     light_grid,
     mean_std,
+    name_rows,
+    row_height,
     width_of_panels,
     with_spread,
 )
@@ -38,7 +39,8 @@ class GroupAccuracy(Chart):
         return width_of_panels(self.frame()["group"].nunique())
 
     def height(self) -> float:
-        return 0.55 + 0.21 * self.frame()["method"].nunique()
+        names = self.frame()["method"].unique()
+        return 0.55 + row_height(names) * len(names)
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
@@ -49,13 +51,10 @@ class GroupAccuracy(Chart):
             for place, row in part.iterrows():
                 self._bar(axis, int(place), row)  # type: ignore[call-overload]
             axis.set_title(GROUP_TITLES[group])
-            axis.set_yticks(range(len(part)), [label(name) for name in part["method"]])
-            axis.tick_params(axis="y", length=0)
-            axis.spines["left"].set_visible(False)
+            name_rows(axis, part["method"].tolist())
             light_grid(axis, "x")
             longest = float(np.nanmax(frame["accuracy_percent"] + frame["std_percent"].fillna(0)))
             bar_axis(axis, min(longest, 100), 0.68 if frame["std_percent"].notna().any() else 0.3)
-        axes[0].invert_yaxis()
         figure.supxlabel("accuracy (%)", fontsize=7)
 
     def _bar(self, axis: Axes, place: int, row: pd.Series) -> None:

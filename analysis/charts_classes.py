@@ -187,7 +187,9 @@ def draw_frequency(axis: Axes, classes: pd.DataFrame) -> None:
     else:
         axis.fill_between(positions, counts, floor, step="mid", color=AREA, linewidth=0)
         axis.set_ylim(floor, counts.max() * (1.6 if spread else 1.1))
-    if not spread:
+    if not spread and len(counts) <= NAMED_CLASSES:
+        axis.set_yticks([])  # the bars are labelled
+    elif not spread:
         axis.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
     axis.set_ylabel("training\nimages")
     draw_boundaries(axis, classes, named=True)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .chart_base import Chart, NoData, label, light_grid, signed, width_of_panels
+from .chart_base import Chart, NoData, label, light_grid, name_rows, row_height, signed, width_of_panels
 from .chart_data import ALL_GROUPS
 from .compare import LEVEL_PERCENT, Difference
 from .runs import Method
@@ -42,7 +42,8 @@ class Differences(Chart):
         return width_of_panels(self.frame()["group"].nunique())
 
     def height(self) -> float:
-        return 0.6 + 0.2 * self.frame()["method"].nunique()
+        names = self.frame()["method"].unique()
+        return 0.6 + row_height(names) * len(names)
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
@@ -58,14 +59,11 @@ class Differences(Chart):
                 self._row(axis, names.index(row.method), row, place)
             axis.axvline(0, color=INK, linewidth=0.7)
             axis.set_title(GROUP_TITLES[group])
-            axis.set_yticks(range(len(names)), [label(name) for name in names])
-            axis.tick_params(axis="y", length=0)
-            axis.spines["left"].set_visible(False)
+            name_rows(axis, names)
             axis.set_xticks([tick for tick in MaxNLocator(nbins=4).tick_values(low, high) if low <= tick <= high])
             axis.spines["bottom"].set_bounds(low, high)
             light_grid(axis, "x")
         axes[0].set_xlim(low - 0.05 * span, place + 0.42 * span)
-        axes[0].set_ylim(len(names) - 0.5, -0.5)
         reference = label(str(frame["reference"].iloc[0]), 40)
         figure.supxlabel(f"accuracy over {reference} (points)", fontsize=7)
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .chart_base import Chart, NoData, bar_axis, label, width_of_panels
+from .chart_base import Chart, NoData, bar_axis, name_rows, width_of_panels
 from .chart_data import ALL_GROUPS, filled_groups, samples_of
 from .style import GROUP_TITLES, INK
 
@@ -52,7 +52,7 @@ class TeacherAgreement(Chart):
         return width_of_panels(self.frame()["group"].nunique())
 
     def height(self) -> float:
-        return (0.85 if self.frame()["group"].nunique() > 1 else 1.15) + 0.24 * self.frame()["method"].nunique()
+        return (0.85 if self.frame()["group"].nunique() > 1 else 1.15) + 0.26 * self.frame()["method"].nunique()
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
@@ -63,11 +63,8 @@ class TeacherAgreement(Chart):
             for place, name in enumerate(names):
                 self._bar(axis, place, frame[(frame["group"] == group) & (frame["method"] == name)])
             axis.set_title(GROUP_TITLES[group])
-            axis.set_yticks(range(len(names)), [label(name) for name in names])
-            axis.tick_params(axis="y", length=0)
-            axis.spines["left"].set_visible(False)
+            name_rows(axis, names)
             bar_axis(axis, 100, 0.24)
-        axes[0].invert_yaxis()
         figure.supxlabel("share of test samples (%); at the right of each bar: agreement", fontsize=7)
         handles = [Patch(color=color, label=outcome) for outcome, color in OUTCOMES.items()]
         figure.legend(

@@ -71,6 +71,9 @@ class CurveChart(Chart):
             axis.plot(part["step"], part["value"], color=style.color, marker=style.marker, markerfacecolor=style.face)
         if part["std"].notna().any():
             low, high = part["value"] - part["std"], part["value"] + part["std"]
+            highest = highest_value(part["tag"].iloc[0])
+            if highest is not None:  # a share cannot leave its range, whatever its deviation
+                low, high = low.clip(lower=0), high.clip(upper=highest)
             axis.fill_between(part["step"], low, high, color=style.color, alpha=0.18, linewidth=0)
 
     def panel(self, axis: Axes, tag: str, title: str) -> None:
@@ -96,6 +99,13 @@ class CurveChart(Chart):
             if seeds > 1
             else ""
         )
+
+
+def highest_value(tag: str) -> float | None:
+    """The largest value a tag can take, as it is drawn: percentages 100, thresholds 1, losses none."""
+    if tag.startswith("ssl/threshold"):
+        return 1.0
+    return None if tag.startswith("train/") else 100.0
 
 
 def spoken_tag(tag: str) -> str:
