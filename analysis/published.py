@@ -75,11 +75,9 @@ def _as_accuracy(row: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, 
     for name in RESULTS:
         value = row.get(name)
         shown[name] = value if value is None or table["metric"] == "accuracy" else round(100 - value, 4)
-    # Rows of one table can belong to different protocols: 40 labels and 250.
-    details = [
-        f"{name.replace('_', ' ')} {value}" for name, value in row.items() if name not in _SHOWN and value is not None
-    ]
-    details += [f"± {row['sd']:g}"] if row.get("sd") is not None else []
+    # Rows of one table can belong to different protocols (40 labels and 250), though not to different data here.
+    said = {name: value for name, value in row.items() if name not in {*_SHOWN, "dataset"} and value is not None}
+    details = [f"{name.replace('_', ' ')} {value}" for name, value in said.items()]
     details += [row["note"]] if row.get("note") else []
     source = f"{table['source']}: {', '.join(details)}" if details else table["source"]
     return {**shown, "source": source, "title": table["title"], "caveats": "; ".join(table.get("caveats", ()))}
