@@ -20,6 +20,7 @@ from .chart_base import (
     width_of_panels,
 )
 from .chart_data import ALL_GROUPS, class_table, curve
+from .charts_accuracy import spoken_seeds
 from .runs import Method, Run
 from .style import GROUP_TITLES
 
@@ -93,12 +94,8 @@ class CurveChart(Chart):
         return "; ".join(parts)
 
     def band_words(self) -> str:
-        seeds = int(self.frame()["seeds"].max())
-        return (
-            f" Lines and bands: mean and standard deviation over {'up to ' if seeds > 1 else ''}{seeds} seeds."
-            if seeds > 1
-            else ""
-        )
+        seeds = self.frame()["seeds"]
+        return f" Lines and bands: mean and standard deviation over {spoken_seeds(seeds)}." if seeds.max() > 1 else ""
 
 
 def highest_value(tag: str) -> float | None:
