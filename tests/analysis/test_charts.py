@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tailmatch.analysis.chart_base import NoData, legend_columns, mean_std, read_in_rows, signed, wrapped
 from tailmatch.analysis.chart_data import class_table, curve, joint_shares, logits_sample, rank_bins
 from tailmatch.analysis.charts_accuracy import GroupAccuracy

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
+
 from tailmatch.analysis.chart_base import Chart, NoData, chart_style
 from tailmatch.analysis.charts_accuracy import GroupAccuracy
 from tailmatch.analysis.charts_difference import Differences
