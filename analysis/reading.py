@@ -38,8 +38,7 @@ def read_runs(paths: Iterable[Path | str], grouping: Grouping | None = None) -> 
         except BrokenFile as error:
             return Problem(error.path, error.reason)
 
-    # One after another: the passes over the logits are many short calls, and threads spent more time on handing the
-    # interpreter to each other than they saved (ten times as long on a busy machine).
+    # One after another: the passes over the logits are many short calls, and threads gained nothing when measured.
     found = [attempt(place) for place in places]
     problems += [one for one in found if isinstance(one, Problem)]
     runs, others = _same_test_set([one for one in found if isinstance(one, Run)])
