@@ -27,7 +27,14 @@ TIMINGS = ("seconds", "train/images_per_second")
 
 def command(arguments: argparse.Namespace, out: Path) -> list[str]:
     words = ["ssl", "--loss", arguments.loss, "--threads", "1", "--device", "cpu", "--steps", str(arguments.steps)]
-    words += ["--log-every", "1", "--checkpoint-every", str(arguments.checkpoint_every)]
+    words += [
+        "--batch-size",
+        str(arguments.batch_size),
+        "--log-every",
+        "1",
+        "--checkpoint-every",
+        str(arguments.checkpoint_every),
+    ]
     return [sys.executable, str(ROOT / "run.py"), *words, "--out", str(out), "--resume"]
 
 
@@ -45,6 +52,15 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
+def file_number(out: Path) -> int | None:
+    path = out / "metrics.jsonl"
+    return path.stat().st_ino if path.exists() else None
+
+
+def newest_checkpoint(out: Path) -> int:
+    return max((int(path.name[5:13]) for path in (out / "checkpoints").glob("step_*")), default=0)
+
+
 def last_step(out: Path) -> int:
     found = rows(out)
     return int(found[-1]["step"]) if found else 0
@@ -54,11 +70,11 @@ def run_on(
     arguments: argparse.Namespace, out: Path, until: int | None, draw: random.Random
 ) -> dict[str, object] | None:
     """Go on with the run and kill it once it has logged step `until`; None where it came to its end before."""
-    begun = time.perf_counter()
+    begun, before, first = time.perf_counter(), file_number(out), newest_checkpoint(out) + 1
     process = start(arguments, out)
-    resumed_at = None
     while process.poll() is None:
-        if until is not None and last_step(out) >= until:
+        # The metrics are a new file once the run has gone on; at least one step is to be its own.
+        if until is not None and file_number(out) != before and last_step(out) >= max(until, first):
             time.sleep(draw.uniform(0.0, 0.05))  # anywhere within a step, an evaluation or a checkpoint
             process.send_signal(signal.SIGKILL)
             break
@@ -68,9 +84,11 @@ def run_on(
         return None
     if process.returncode != -signal.SIGKILL:
         raise SystemExit(f"the run ended by itself with code {process.returncode}:\n{printed}")
-    saved = sorted(path.name for path in (out / "checkpoints").glob("step_*"))
-    resumed_at = int(saved[-1][5:13]) if saved else 0
-    return {"killed_at": last_step(out), "goes_on_at": resumed_at, "seconds": round(time.perf_counter() - begun, 1)}
+    return {
+        "killed_at": last_step(out),
+        "goes_on_at": newest_checkpoint(out),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
 
 
 def what_is_left(out: Path) -> dict[str, object]:
@@ -88,11 +106,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--checkpoint-every", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--loss", default="ikl")
     parser.add_argument("--seed", type=int, default=0, help="of the moments to kill at")
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
-    targets = sorted(draw.sample(range(1, arguments.steps), arguments.kills))
+    targets = sorted(draw.sample(range(1, arguments.steps * 9 // 10), arguments.kills))
     with tempfile.TemporaryDirectory() as place:
         peaceful, killed = Path(place) / "peaceful", Path(place) / "killed"
         run_on(arguments, peaceful, None, draw)
