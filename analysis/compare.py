@@ -9,7 +9,7 @@ widened by sqrt(S / (S - 1)), which makes its variance unbiased, and the whole i
 over that of the normal distribution, at the degrees of freedom of the mixed variance (Satterthwaite 1946): with most
 of the variance from test samples that changes nothing, with most of it from three seeds it doubles the interval.
 Simulated with three to ten seeds, the intervals hold the true difference in 93 to 99 % of cases, whether test samples
-or seeds are the larger source of chance. With one seed the interval knows nothing of seeds, and the report's remarks say so.
+or seeds are the larger source of chance. With one seed the interval knows nothing of seeds: the report remarks it.
 
 Shapes: R draws, K runs of all methods, N test samples, G = 4 (all, many, medium, few).
 """
