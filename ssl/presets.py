@@ -106,11 +106,12 @@ PRESETS: dict[str, Preset] = {
 }
 
 # What a loss's authors use between two views rather than between two networks (arXiv 2305.13948, semi-supervised): the
-# class means follow every step, since there are no epochs' worth of labels to average over.
+# class means follow every step, since there are no epochs' worth of labels to average over. Nobody has published GKL here;
+# its smoothed weights let every pair of classes pull, and with IKL's beta the logits of digits run away.
 LOSS_DEFAULTS: dict[str, dict[str, object]] = {
     "dkl": {"alpha": 1.0, "beta": 0.1},
     "ikl": {"alpha": 1.0, "beta": 0.1, "mode": "exponential", "momentum": 0.99},
-    "gkl": {"alpha": 1.0, "beta": 0.1, "mode": "exponential", "momentum": 0.99},
+    "gkl": {"alpha": 1.0, "beta": 0.01, "mode": "exponential", "momentum": 0.99},
 }
 # MeanTeacher's own (same paper). The published weights of the other two presets with a large consistency weight are for
 # the mean squared error, which is small: a divergence of a whole distribution takes 1.
