@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 # What a loss's authors use between two views rather than between two networks (arXiv 2305.13948, semi-supervised): the
-# class means follow every step, since there are no epochs' worth of labels to average over. Nobody has published GKL here;
+# class means follow every step, since there are no epochs' worth of labels to average over. GKL is unpublished here:
 # its smoothed weights let every pair of classes pull, and with IKL's beta the logits of digits run away.
 LOSS_DEFAULTS: dict[str, dict[str, object]] = {
     "dkl": {"alpha": 1.0, "beta": 0.1},
