@@ -27,6 +27,9 @@ class Session:
         self.world = World.from_environment()
         self.device = pick_device(config.run.device, self.world.local_rank)
         Autocast.pick(config.run.precision, self.device)  # refused here rather than in a run that has begun
+        call = config.call
+        if call.out is not None and call.resume is None and not call.dry_run and self.world.is_main:
+            RunFolder(call.out).refuse_other_runs()  # before a teacher is trained for it
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
 

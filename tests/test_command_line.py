@@ -122,6 +122,13 @@ def test_a_finished_run_is_never_written_over(finished: Path, capsys: Capture) -
     assert contents(finished) == before
 
 
+def test_nor_is_a_teacher_trained_for_a_folder_that_is_taken(finished: Path, capsys: Capture) -> None:
+    assert command("longtail", "--loss", "ikl", *TINY, "--out", str(finished)) == 2
+    printed = capsys.readouterr()
+    assert "already holds a finished run" in printed.err
+    assert printed.out == ""
+
+
 # -- the configuration -------------------------------------------------------------------------------------------------
 
 SHARED = ["config", "dataset", "data-root", "model", "loss", "steps", "batch-size", "lr", "seed", "device", "workers"]
