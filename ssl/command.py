@@ -49,6 +49,7 @@ def summary(path: Path, result: dict[str, Any]) -> str:
         ("speed", f"{result['images_per_second']:,.0f} images/s, {result['seconds']:.1f} s in all"),
         ("written to", str(path)),
         ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
+        ("next", f"python run.py analyze {path}  (charts and a report; several runs are compared)"),
     ]
     method = " + ".join([result["algorithm"], *result["add_ons"], result["loss"]])
     title = f"{method} on {result['dataset']}, seed {result['seed']}"
