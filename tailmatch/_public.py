@@ -27,3 +27,9 @@ def lazy_names(folder: str, names: dict[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(f"tailmatch.{folder}.{names[name]}"), name)
 
     return __getattr__
+
+
+def load_named(place: str) -> Any:
+    """What `folder.module:name` names, imported only now."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"tailmatch.{module}"), name)

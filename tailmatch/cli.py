@@ -7,10 +7,10 @@ import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from . import __version__
+from ._public import load_named
 from .errors import UserError, unknown_name
 
 
@@ -88,14 +88,14 @@ def _dispatch(words: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     command, program = COMMANDS[name], f"{_program()} {name}"
-    config_type: Any = _load(command.config)
+    config_type: Any = load_named(command.config)
     from .engine import command_line
 
     if command.trains:
         config: Any = command_line.parse_run(config_type, name, rest, program)
     else:
         config = command_line.parse(config_type, rest, program)
-    return _load(command.run)(config)
+    return load_named(command.run)(config)
 
 
 def run_suite(config: Any) -> int:
@@ -107,14 +107,9 @@ def run_suite(config: Any) -> int:
         tasks = {task: command for task, command in COMMANDS.items() if command.trains}
         if name not in tasks:
             raise unknown_name("task", name, tasks)
-        return TrainingTask(_load(tasks[name].config), _load(tasks[name].resolved))
+        return TrainingTask(load_named(tasks[name].config), load_named(tasks[name].resolved))
 
     return suite.run(config, find_task)
-
-
-def _load(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(f"tailmatch.{module}"), name)
 
 
 def _program() -> str:

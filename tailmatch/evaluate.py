@@ -1,6 +1,5 @@
 """`run.py evaluate RUN`: the accuracy of saved weights, from the run's own configuration and data."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ._public import load_named
 from .engine.config import flat, read_recipe, with_values
 from .engine.device import pick_device
 from .engine.distributed import World
@@ -50,7 +50,7 @@ def rebuild(folder: Path, data_root: Path | None, device: torch.device) -> Task:
     if not path.is_file():
         raise UserError(f"{folder} is no run folder: config.yaml is missing; give the folder that a training wrote.")
     name = _task_name(path)
-    config_type, resolve, build = (_load(place) for place in TASKS[name])
+    config_type, resolve, build = (load_named(place) for place in TASKS[name])
     config = read_recipe(config_type(), path, name)
     values: dict[str, Any] = {} if data_root is None else {"data_root": data_root}
     if name == "longtail":  # a teacher trains the student and has no part in testing it
@@ -80,8 +80,3 @@ def _task_name(path: Path) -> str:
     if name not in TASKS:
         raise UserError(f"{path} names the task {name!r}; evaluate knows: {', '.join(TASKS)}.")
     return str(name)
-
-
-def _load(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(f"tailmatch.{module}"), name)

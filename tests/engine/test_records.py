@@ -66,7 +66,7 @@ def test_a_run_that_was_cut_off_in_its_first_moments_is_as_good_as_none(tmp_path
     (folder.path / ".lock").touch()
     (folder.path / ".config.yaml.123.tmp").touch()
     (folder.path / "environment.json").write_text("{}")
-    RunFolder.new(folder.path, "toy", "name")
+    assert RunFolder.new(folder.path, "toy", "name").checkpoints.is_dir()
 
 
 def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
