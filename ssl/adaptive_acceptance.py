@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ..engine.distributed import max_over_processes, mean_over_processes
+from ..engine.distributed import max_over_processes, mean_over_processes, sum_over_processes
 from ..errors import unknown_name
 from .acceptance import Acceptance, DashThreshold, FixedThreshold, RelativeThreshold
 from .predictions import Predictions
@@ -102,7 +102,9 @@ class SelfAdaptiveThreshold(Acceptance):
 class GaussianWeight(Acceptance):
     """SoftMatch: 1 above the running mean confidence, below it a Gaussian of half its deviation (arXiv 2301.10921).
 
-    lambda(p) = exp(-min(max p - mu, 0)^2 / (2 (sigma / 2)^2)) with running mu and sigma^2, n_sigma = 2.
+    lambda(p) = exp(-min(max p - mu, 0)^2 / (2 (sigma / 2)^2)) with running mu and sigma^2, n_sigma = 2; a step's
+    variance is the unbiased one (equation 7). Where the predictions are aligned, mu and sigma are those of the aligned
+    confidences, as in USB: the paper's algorithm and TorchSSL take them before the alignment.
     """
 
     N_SIGMA = 2
@@ -119,9 +121,12 @@ class GaussianWeight(Acceptance):
     @torch.no_grad()
     def forward(self, seen: Predictions) -> Tensor:
         confidence_U = seen.unlabeled.amax(1)
-        mean, mean_square = mean_over_processes(torch.stack([confidence_U.mean(), confidence_U.square().mean()]))
+        terms = torch.stack([confidence_U, confidence_U.square(), torch.ones_like(confidence_U)])
+        total, total_square, count = sum_over_processes(terms.sum(1))
+        mean = total / count
+        variance = (total_square / count - mean.square()).clamp_min(0) * count / (count - 1).clamp_min(1)
         self.mu.lerp_(mean, 1 - self.momentum)
-        self.variance.lerp_((mean_square - mean.square()).clamp_min(0), 1 - self.momentum)
+        self.variance.lerp_(variance, 1 - self.momentum)
         below_U = (confidence_U - self.mu).clamp_max(0)
         return torch.exp(-below_U.square() / (2 * self.variance.clamp_min(_SMALLEST) / self.N_SIGMA**2))
 

@@ -94,11 +94,12 @@ def test_freematchs_fairness_is_minus_the_cross_entropy_of_the_scaled_means():
 def test_softmatch_weighs_by_a_gaussian_below_the_running_mean():
     rule = GaussianWeight(3, momentum=0.0)
     probabilities = rows(0.4, 0.6, 0.8)
-    variance = torch.tensor([0.4, 0.6, 0.8]).var(unbiased=False).item()
+    variance = torch.tensor([0.4, 0.6, 0.8]).var(unbiased=True).item()
     weight = rule(seen(probabilities))
     expected = math.exp(-((0.4 - 0.6) ** 2) / (2 * variance / 4))
     assert weight.tolist() == pytest.approx([expected, 1, 1], rel=1e-4)
     assert rule.thresholds().item() == pytest.approx(0.6)
+    assert rule.variance.item() == pytest.approx(variance, rel=1e-5)
 
 
 def test_dash_starts_at_the_labelled_loss_and_ends_at_its_floor():
