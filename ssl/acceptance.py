@@ -41,7 +41,7 @@ class FixedThreshold(Acceptance):
 
 
 class RelativeThreshold(Acceptance):
-    """AdaMatch: `threshold` times the mean confidence on the step's labelled images (arXiv 2106.04732, equation 4)."""
+    """AdaMatch: `threshold` times the mean confidence on the step's labelled images (arXiv 2106.04732)."""
 
     last: Tensor
 
@@ -61,9 +61,14 @@ class RelativeThreshold(Acceptance):
 class DashThreshold(Acceptance):
     """Dash: accept where the loss against the pseudo-label, -log max p, is at most rho (arXiv 2109.00650).
 
-    rho starts at C times the labelled images' mean loss after a first spell, in which nothing is accepted, and falls by
+    rho starts at C times the labelled images' mean loss over a first spell, in which nothing is accepted, and falls by
     1 / gamma nine epochs at a time down to 0.05, a confidence of 0.951. Published for 1,024 epochs (2^20 steps);
-    shorter runs keep the shares. Pseudo-labels are hard throughout (USB's are soft until rho has reached its floor).
+    shorter runs keep the shares.
+
+    Sources differ. The spell is USB's 2,048 steps, after which USB takes rho from the evaluation set's loss and lets it
+    fall every ten epochs; the authors' script accepts everything for ten epochs and takes rho from the unlabelled
+    images' loss. Pseudo-labels are hard throughout; both others sharpen soft ones (T = 0.5) until rho is at its floor,
+    and the authors divide by the number of accepted images.
     """
 
     C, GAMMA, SMALLEST_RHO = 1.0001, 1.27, 0.05

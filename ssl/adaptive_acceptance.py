@@ -60,7 +60,8 @@ class SelfAdaptiveThreshold(Acceptance):
     """FreeMatch: a running mean confidence, times each class's share of the running mean prediction (arXiv 2205.07246).
 
     Its fairness term is -H(norm(p / h), norm(p' / h')), H being the cross-entropy, p and h the running mean prediction
-    and histogram of most likely classes, p' and h' those of the student views of accepted images.
+    and histogram of most likely classes, p' and h' those of the student views of accepted images. The sign is that of
+    the paper's equation 11 and of its authors' code, which have been asked about it (USB#182): the term is negative.
     """
 
     confidence: Tensor

@@ -12,7 +12,7 @@ from ..errors import unknown_name
 from .predictions import Predictions
 from .presets import ALIGNMENTS
 
-MOMENTUM = 0.999  # of the running means (USB; ReMixMatch averages the last 128 batches)
+MOMENTUM = 0.999  # of the running means (USB; ReMixMatch, and AdaMatch for unlabelled images, average 128 batches)
 _SMALLEST = 1e-6
 
 
@@ -62,7 +62,7 @@ class DistributionAlignment(Alignment):
 class UniformAlignment(DistributionAlignment):
     """p ~ p / (unlabelled mean), for acceptance alone: rare classes get through, no pseudo-label is changed.
 
-    Chen et al. 2023 (SoftMatch, arXiv 2301.10921, section 3.3).
+    Chen et al. 2023 (SoftMatch, arXiv 2301.10921, equation 8).
     """
 
     shifts_targets = False
