@@ -4,7 +4,8 @@ A second linear head learns from labelled images and from pairs of views, each i
 counts as much as the rarest. It is what gets evaluated; pseudo-labels for the first head stay those of the algorithm.
 
 The paper keeps an image with probability (rarest count) / (its class's count), drawn anew each step; here it counts
-with that probability as its weight, the same in expectation and with less noise.
+with that probability as its weight, the same in expectation and with less noise. Its authors' code adds up the losses
+of two strong views of each image; here, as in USB and in DASO's re-implementation, there is one.
 
 Shape suffixes: B labelled images, U unlabelled ones, C classes.
 """

@@ -5,7 +5,9 @@ rank l by labelled count, a share (N_(C+1-l) / N_1)^(1/3), all of the rarest cla
 Meanwhile predictions are aligned with the labelled class shares, ever more strongly towards rare classes: the shares
 are raised to a temperature that falls from 1 to 0.5 over the generations.
 
-The paper trains a new network in each generation; here one network goes on learning, which takes one run's time.
+The paper trains a new network in each generation; here one network goes on learning, which takes one run's time. Six
+generations are the authors' example for CIFAR-10 (DASO's re-implementation has five). They divide by the mean of the
+last 128 steps' predictions; here it is a running mean of about that length.
 Shape suffixes: N unlabelled images in all, U of a step, C classes.
 """
 

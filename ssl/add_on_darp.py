@@ -8,7 +8,8 @@ so that sure predictions move least. The solution is x_mk ~ p_mk exp(-nu_k / w_m
 turns with the rows' normalisation. Each of these equations is monotone, and Newton's method solves it.
 
 The shares M come from how the unlabelled set was asked for (its profile, or the labelled images' shares), never from
-true labels. Shape suffixes: N unlabelled images in all, U of a step, C classes.
+true labels. The authors' code, having dropped a class's noise, also scales what is left of its column to the wanted sum
+before it solves; here the solution alone does so. Shape suffixes: N unlabelled images in all, U of a step, C classes.
 """
 
 import torch
@@ -19,10 +20,11 @@ from .add_on import AddOn, Predict, Setting
 from .batches import Batches
 from .predictions import Forward
 
-START = 0.4  # share of the run before refining begins (epoch 200 of 500 in the paper)
+# The authors' for CIFAR-10; on CIFAR-100 and STL-10 they refine every 100 steps, in 20 rounds.
+START = 0.4  # share of the run before refining begins: epoch 200 of 500
 EVERY = 10  # steps between two refinements
 ROUNDS, NEWTON_STEPS = 10, 30
-NOISE_FACTOR = 2.0  # a class keeps its 2 M_k surest images; the rest of its column is noise (the paper's delta)
+NOISE_FACTOR = 2.0  # a class keeps its 2 M_k surest images; the rest of its column is noise (alpha in their code)
 _SMALLEST = 1e-8
 
 

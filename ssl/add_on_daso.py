@@ -22,10 +22,11 @@ from .predictions import Forward, PseudoLabels
 
 QUEUE = 256  # features kept of each class
 PROTOTYPE_TEMPERATURE = 0.05
-BLEND_TEMPERATURE = 1.5  # the paper's for CIFAR-10; 0.3 where the unlabelled tail is another one
+# The authors' for CIFAR-10 with one tail for both; they take 0.3 for another unlabelled tail, CIFAR-100 and STL-10.
+BLEND_TEMPERATURE = 1.5
 ALIGN_WEIGHT = 1.0
 START = 0.02  # share of the run before it acts: 5,000 of 250,000 steps
-MOMENTUM = 0.99  # of the shares of pseudo-labels
+MOMENTUM = 0.99  # of the shares of pseudo-labels, which the authors count anew every 100 steps
 _SMALLEST = 1e-8
 
 
