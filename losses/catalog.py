@@ -92,9 +92,9 @@ LOSSES: dict[str, LossRow] = {
             "gamma": _number(0.3, "power of the class weights: 1 leaves them, 0 makes them uniform"),
             "normalize": _choice("weights", ("batch", "weights"), "the wMSE's divisor: batch size, or sum of S_b^2"),
         },
-        description="Generalised KL (2025): improved KL with smoother class weights, raised to the power gamma, and "
-        "the wMSE term divided by the batch's sum of squared weight sums. gamma = 1 is improved KL. Defaults are the "
-        "ImageNet-LT values.",
+        description="Generalised KL (arXiv 2503.08038): improved KL with smoother class weights, raised to the power "
+        "gamma, and the wMSE term divided by the batch's sum of squared weight sums. gamma = 1 is improved KL. "
+        "Defaults are the ImageNet-LT values.",
     ),
     "dkd": LossRow(
         target="modules:DKD",

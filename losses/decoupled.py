@@ -1,7 +1,7 @@
 """The decoupled Kullback-Leibler divergence and its family: DKL, IKL, GKL.
 
 Notation: s student logits, t teacher logits, d = t - s, p the row's class weights, S = sum_j p_j,
-mu = sum_j p_j d_j / S. Papers: DKL and IKL, arXiv 2305.13948 (Theorem 1); GKL its 2025 successor.
+mu = sum_j p_j d_j / S. Papers: DKL and IKL, arXiv 2305.13948 (Theorem 1); GKL its successor, arXiv 2503.08038.
 """
 
 import torch
