@@ -40,6 +40,7 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.size)
     try:
         yield
+        dist.barrier()  # nobody hangs up while another still reads
     finally:
         dist.destroy_process_group()
 

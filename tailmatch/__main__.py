@@ -1,12 +1,11 @@
 """`python -m tailmatch` and the `tailmatch` command."""
 
-import sys
-
 from .cli import main as run
+from .engine.stopping import leave
 
 
 def main() -> None:
-    sys.exit(run())
+    leave(run())
 
 
 if __name__ == "__main__":

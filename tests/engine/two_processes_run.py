@@ -12,6 +12,7 @@ from pathlib import Path
 from tailmatch.cli import main
 from tailmatch.engine.checkpoint import save_checkpoint
 from tailmatch.engine.loop import Trainer
+from tailmatch.engine.stopping import leave
 
 
 def keep_what_each_process_ends_with(folder: Path, stop_after: int) -> None:
@@ -40,4 +41,4 @@ if __name__ == "__main__":
     (place / os.environ["RANK"]).mkdir(parents=True, exist_ok=True)
     keep_what_each_process_ends_with(place, stop)
     code = main(sys.argv[3:])
-    sys.exit(0 if code == 130 and stop else code)  # torchrun calls anything else a failure
+    leave(0 if code == 130 and stop else code)  # torchrun calls anything else a failure

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="this tor
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("two_processes")
     root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), "WORLD_SIZE": "2"}
     started = [
-        subprocess.Popen([sys.executable, str(SCRIPT), str(rank), "2", str(folder)], env=environment)
+        subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], env=environment | {"RANK": str(rank)})
         for rank in range(2)
     ]
     try:

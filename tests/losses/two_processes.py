@@ -1,6 +1,6 @@
 """Run by test_processes.py, twice: each process trains a linear model on its half of a batch under DDP.
 
-Usage: python two_processes.py RANK WORLD FOLDER. Writes FOLDER/<RANK>.pt: gradients, class means, states.
+Usage: RANK=... WORLD_SIZE=... python two_processes.py FOLDER. Writes FOLDER/<RANK>.pt: gradients, class means, states.
 """
 
 import sys
@@ -11,6 +11,8 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tailmatch.engine.distributed import World
+from tailmatch.engine.stopping import leave
 from tailmatch.losses import LABEL_LOSSES, LOSSES, ClassMeans, build_label_loss, build_loss
 
 BATCH, FEATURES, CLASSES = 12, 4, 6
@@ -93,10 +95,12 @@ def class_means(rank: int, world: int) -> dict[str, dict[str, Tensor]]:
 
 
 def main() -> None:
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    here, folder = World.from_environment(), Path(sys.argv[1])
+    rank, world = here.rank, here.size
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     torch.save({"gradients": gradients(rank, world), "means": class_means(rank, world)}, folder / f"{rank}.pt")
     distributed.destroy_process_group()
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(world: int, folder: Path) -> list[dict]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    words = [[sys.executable, str(SCRIPT), str(rank), str(world), str(folder)] for rank in range(world)]
-    processes = [subprocess.Popen(command, env=environment) for command in words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "WORLD_SIZE": str(world)}
+    command = [sys.executable, str(SCRIPT), str(folder)]
+    processes = [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in range(world)]
     assert [process.wait(timeout=120) for process in processes] == [0] * world
     return [torch.load(folder / f"{world}-{rank}.pt", weights_only=True) for rank in range(world)]
 

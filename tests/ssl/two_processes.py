@@ -1,6 +1,6 @@
 """Run by test_processes.py, once per process: the stateful parts see this process's share of the same batches.
 
-Usage: python two_processes.py RANK WORLD FOLDER. Writes FOLDER/<WORLD>-<RANK>.pt: weights and states.
+Usage: RANK=... WORLD_SIZE=... python two_processes.py FOLDER. Writes FOLDER/<WORLD>-<RANK>.pt: weights and states.
 """
 
 import sys
@@ -11,7 +11,8 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from tailmatch.engine.distributed import from_main_process, gather_rows
+from tailmatch.engine.distributed import World, from_main_process, gather_rows
+from tailmatch.engine.stopping import leave
 from tailmatch.ssl import Predictions, Setting
 from tailmatch.ssl.adaptive_acceptance import build_acceptance
 from tailmatch.ssl.add_on_darp import AlignedPseudoLabels
@@ -78,7 +79,8 @@ def uneven_rows(rank: int) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    here, folder = World.from_environment(), Path(sys.argv[1])
+    rank, world = here.rank, here.size
     torch.set_num_threads(1)
     if world > 1:
         distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
@@ -87,6 +89,7 @@ def main() -> None:
     torch.save(found, folder / f"{world}-{rank}.pt")
     if world > 1:
         distributed.destroy_process_group()
+    leave(0)
 
 
 if __name__ == "__main__":
