@@ -39,6 +39,13 @@ def test_the_constants_beyond_the_table():
     assert configure(algorithm="softmatch", steps=600).algorithm.running_momentum == 0.99
 
 
+def test_two_weak_views_of_digits_are_not_compared_unless_asked_for():
+    assert configure(algorithm="pi-model").algorithm.student_view == "strong"
+    assert configure(algorithm="pi-model", dataset="digits-lt").algorithm.student_view == "strong"
+    assert configure(algorithm="pi-model", student_view="weak").algorithm.student_view == "weak"
+    assert configure(algorithm="mean-teacher").algorithm.student_view == "weak"  # another network looks at the other
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", CONSISTENT)
 def test_any_algorithm_takes_any_loss(name, loss):
