@@ -1,6 +1,6 @@
 """Every long-tail method over several seeds: the results table of the documentation.
 
-    python benchmarks/longtail_results.py                  # digits-LT, five seeds: about 20 minutes on one free core
+    python benchmarks/longtail_results.py --jobs 2         # digits-LT, five seeds, two of them at a time
     python benchmarks/longtail_results.py --only kl ikl    # some methods
     python benchmarks/longtail_results.py --dataset npz --data-root FILE.npz --imbalance 50 --name cifar-mini \
         --model wrn-10-2-relu --teacher wrn-16-2-relu --epochs 40
@@ -8,18 +8,24 @@
 Each method is one ordinary run of `longtail` for each seed, in runs/longtail-results/<name>/seed<s>/<method>. A run
 that is finished is taken as it is and one that was cut off goes on, so the command may be stopped and called again.
 Accuracies are those of the last epoch on the test images, in per cent, mean and standard deviation over the seeds:
-nothing is chosen on the test set. The table goes to results/longtail_<name>.md and, with every seed's numbers, to .json
-beside it.
+nothing is chosen on the test set. The table goes to results/longtail_<name>.md, with the command, the versions and the
+time, and every seed's numbers to .json beside it.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import multiprocessing
+import platform
 import statistics
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
@@ -131,29 +137,57 @@ def _cell(values: list[float | None]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds trained at a time, each in a process of its own")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--name", default="digits")
     parser.add_argument("--threads", default="1")
     for option in ("--dataset", "--data-root", "--imbalance", "--model", "--teacher", "--epochs", "--batch-size"):
         parser.add_argument(option)
     options = parser.parse_args()
+    started, by_seed = time.time(), {}
+    # Spawned: a fork of a process that has used torch's threads may hang.
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        seeds = {pool.submit(train_seed, seed, options): seed for seed in range(options.seeds)}
+        for done in as_completed(seeds):
+            by_seed[seeds[done]] = done.result()
+            write(options, dict(sorted(by_seed.items())), time.time() - started)  # so that a long series shows some
+    print((RESULTS / f"longtail_{options.name}.md").read_text())
+
+
+def train_seed(seed: int, options: argparse.Namespace) -> dict[str, dict[str, float | None]]:
+    """Everything of one seed: the teacher where it is a run of its own, then every method."""
     common = ["--threads", options.threads]
     for name in ("dataset", "data_root", "imbalance", "model", "teacher", "epochs", "batch_size"):
         if getattr(options, name) is not None:
             common += [f"--{name.replace('_', '-')}", getattr(options, name)]
-    base, by_seed = Path("runs") / "longtail-results" / options.name, {}
-    for seed in range(options.seeds):
-        place = base / f"seed{seed}"
-        place.mkdir(parents=True, exist_ok=True)
-        needs_stage1 = any("STAGE1" in METHODS[name][1] for name in options.only)
-        only = sorted({*options.only, *(["ce"] if needs_stage1 else [])}, key=list(METHODS).index)
-        teacher = _teacher(options, seed, common, place, only)
-        by_seed[seed] = one_seed(seed, common + teacher, place, only)
-        # Written after every seed, so that a long series shows what it has.
-        text = f"{options.name}, {len(by_seed)} seeds, accuracy on test in per cent, last epoch\n\n{table(by_seed)}\n"
-        (RESULTS / f"longtail_{options.name}.md").write_text(text)
-        (RESULTS / f"longtail_{options.name}.json").write_text(json.dumps(by_seed, indent=1) + "\n")
-    print(text)
+    place = Path("runs") / "longtail-results" / options.name / f"seed{seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    needs_stage1 = any("STAGE1" in METHODS[name][1] for name in options.only)
+    only = sorted({*options.only, *(["ce"] if needs_stage1 else [])}, key=list(METHODS).index)
+    return one_seed(seed, common + _teacher(options, seed, common, place, only), place, only)
+
+
+def write(options: argparse.Namespace, by_seed: dict[int, dict], seconds: float) -> None:
+    """The table and the numbers, with what made them."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    made_by = {
+        "command": " ".join(["python benchmarks/longtail_results.py", *words]),
+        "seeds": list(by_seed),
+        "minutes": round(seconds / 60, 1),
+        "processor": platform.processor() or platform.machine(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    text = (
+        f"Accuracy on test in per cent, last epoch, mean ± standard deviation over {len(by_seed)} seeds.\n\n"
+        f"{table(by_seed)}\n\n"
+        f"`{made_by['command']}`: {made_by['minutes']} minutes on {made_by['processor']}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, {made_by['date']}.\n"
+    )
+    (RESULTS / f"longtail_{options.name}.md").write_text(text)
+    accuracies = {str(seed): found for seed, found in by_seed.items()}
+    report = json.dumps({**made_by, "accuracy": accuracies}, indent=1)
+    (RESULTS / f"longtail_{options.name}.json").write_text(report + "\n")
 
 
 def _teacher(options: argparse.Namespace, seed: int, common: list[str], place: Path, only: list[str]) -> list[str]:
