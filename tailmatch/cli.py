@@ -39,7 +39,7 @@ COMMANDS = {
         "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
     ),
     "data": Command("get large data sets ready", "datasets.data_config:DataConfig", "datasets.prepare:run"),
-    "suite": Command("run a grid of trainings and report on them", "engine.suite_config:SuiteConfig", "cli:run_suite"),
+    "suite": Command("run a grid of trainings and report on them", "engine.suite.config:SuiteConfig", "cli:run_suite"),
 }
 
 
@@ -100,8 +100,8 @@ def _dispatch(words: list[str]) -> int:
 
 def run_suite(config: Any) -> int:
     """A suite checks its runs by their tasks' own rules, which engine/ does not know and is handed here."""
-    from .engine import suite
-    from .engine.suite_plan import TrainingTask
+    from .engine.suite import run as suite
+    from .engine.suite.plan import TrainingTask
 
     def find_task(name: str) -> TrainingTask:
         tasks = {task: command for task, command in COMMANDS.items() if command.trains}

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from tailmatch import cli
-from tailmatch.engine import suite, suite_engines
 from tailmatch.engine.config import to_yaml
 from tailmatch.engine.locks import locked
-from tailmatch.engine.suite_config import SuiteConfig
-from tailmatch.engine.suite_engines import LocalEngine, Process, environment, gpus_here, words_of
-from tailmatch.engine.suite_plan import PlannedRun, TrainingTask, plan
-from tailmatch.engine.suite_schedule import Schedule
-from tailmatch.engine.suite_state import State, changes, chosen, last_words, refuse_changed, share_done, state_of
+from tailmatch.engine.suite import engines as suite_engines
+from tailmatch.engine.suite import run as suite
+from tailmatch.engine.suite.config import SuiteConfig
+from tailmatch.engine.suite.engines import LocalEngine, Process, environment, gpus_here, words_of
+from tailmatch.engine.suite.plan import PlannedRun, TrainingTask, plan
+from tailmatch.engine.suite.schedule import Schedule
+from tailmatch.engine.suite.state import State, changes, chosen, last_words, refuse_changed, share_done, state_of
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.resolve import resolved

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tailmatch import cli
-from tailmatch.engine.suite_config import SuiteConfig, suite_names
-from tailmatch.engine.suite_plan import FindTask, PlannedRun, TrainingTask, plan
+from tailmatch.engine.suite.config import SuiteConfig, suite_names
+from tailmatch.engine.suite.plan import FindTask, PlannedRun, TrainingTask, plan
 from tailmatch.errors import UserError, unknown_name
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.resolve import resolved as longtail_resolved

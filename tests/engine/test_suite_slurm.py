@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tailmatch import cli
-from tailmatch.engine.suite_config import SlurmOptions, SuiteConfig
-from tailmatch.engine.suite_plan import PlannedRun
+from tailmatch.engine.suite.config import SlurmOptions, SuiteConfig
+from tailmatch.engine.suite.plan import PlannedRun
 from tailmatch.errors import UserError
 from tailmatch.ssl.config import SSLConfig
 
@@ -27,7 +27,7 @@ sys.exit(7 if "break" in sys.argv else 0)
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     words = [sys.executable, str(tmp_path / "stand_in.py")]
-    monkeypatch.setattr("tailmatch.engine.suite_slurm.program", lambda: words)
+    monkeypatch.setattr("tailmatch.engine.suite.slurm.program", lambda: words)
 
 
 def a_run(folder: Path, *words: str) -> PlannedRun:
@@ -63,7 +63,7 @@ def test_without_submitit_the_sentence_says_what_to_install(
 @pytest.mark.skipif(shutil.which("srun") is not None, reason="there is a Slurm here")
 def test_without_slurm_the_sentence_says_so(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed")
-    from tailmatch.engine.suite_slurm import slurm_engine
+    from tailmatch.engine.suite.slurm import slurm_engine
 
     with pytest.raises(UserError, match="--engine slurm finds no Slurm here"):
         slurm_engine(SuiteConfig(name="digits_ssl", out=tmp_path))
@@ -71,7 +71,7 @@ def test_without_slurm_the_sentence_says_so(tmp_path: Path) -> None:
 
 def test_an_array_on_the_local_executor(tmp_path: Path, stand_in: None) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed")
-    from tailmatch.engine.suite_slurm import slurm_engine
+    from tailmatch.engine.suite.slurm import slurm_engine
 
     engine = slurm_engine(SuiteConfig(name="digits_ssl", out=tmp_path, slurm=SlurmOptions(slurm_time=5)), "local")
     started = engine.start([a_run(tmp_path / "good", "--lr", "1"), a_run(tmp_path / "bad", "break")])
@@ -87,7 +87,7 @@ def test_an_array_on_the_local_executor(tmp_path: Path, stand_in: None) -> None:
 
 def test_a_run_whose_time_is_up_saves_its_state_and_its_next_job_goes_on(tmp_path: Path, stand_in: None) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed")
-    from tailmatch.engine.suite_slurm import OnNode, Process, program
+    from tailmatch.engine.suite.slurm import OnNode, Process, program
 
     run = a_run(tmp_path / "run", "sleep")
     task = OnNode(program(), 1, str(tmp_path))
@@ -111,7 +111,7 @@ def _has_slurm() -> bool:
 @pytest.mark.skipif(not _has_slurm(), reason="no Slurm answers here")
 def test_an_array_on_a_real_slurm(tmp_path: Path, stand_in: None) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed")
-    from tailmatch.engine.suite_slurm import slurm_engine
+    from tailmatch.engine.suite.slurm import slurm_engine
 
     engine = slurm_engine(SuiteConfig(name="digits_ssl", out=tmp_path, slurm=SlurmOptions(slurm_time=5)))
     first, second = engine.start([a_run(tmp_path / "good", "--lr", "1"), a_run(tmp_path / "long", "sleep")])

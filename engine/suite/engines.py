@@ -1,4 +1,4 @@
-"""How a suite's runs are started: as processes on this machine. (As a Slurm array: suite_slurm.py.)"""
+"""How a suite's runs are started: as processes on this machine. (As a Slurm array: slurm.py.)"""
 
 import os
 import shlex
@@ -11,9 +11,9 @@ from typing import Protocol
 
 import tailmatch
 
-from .suite_config import SuiteConfig
-from .suite_plan import PlannedRun
-from .suite_state import LOG, State, state_of
+from .config import SuiteConfig
+from .plan import PlannedRun
+from .state import LOG, State, state_of
 
 
 class Started(Protocol):

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import __version__
-from .files import write_json
-from .locks import locked
-from .suite_config import SuiteConfig
-from .suite_engines import Engine, core_count, environment, local_engine, program, words_of
-from .suite_plan import FindTask, PlannedRun, plan
-from .suite_schedule import Outcome, Schedule
-from .suite_state import State, chosen, refuse_changed, share_done, state_of
+from ... import __version__
+from ..files import write_json
+from ..locks import locked
+from .config import SuiteConfig
+from .engines import Engine, core_count, environment, local_engine, program, words_of
+from .plan import FindTask, PlannedRun, plan
+from .schedule import Outcome, Schedule
+from .state import State, chosen, refuse_changed, share_done, state_of
 
 SCHEMA = 1
 ALL_FINISHED, SOME_BROKE, STOPPED = 0, 1, 130
@@ -51,7 +51,7 @@ def run(suite: SuiteConfig, find_task: FindTask) -> int:
 def _engine(suite: SuiteConfig, runs: Sequence[PlannedRun]) -> Engine:
     if suite.engine == "local":
         return local_engine(suite, runs)
-    from .suite_slurm import slurm_engine  # needs submitit
+    from .slurm import slurm_engine  # needs submitit
 
     return slurm_engine(suite)
 

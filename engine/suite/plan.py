@@ -10,11 +10,11 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-from ..errors import UserError, nearest
-from .command_line import parse_run
-from .config import Option, coerce, flat, options_of, read_recipe, recipe_path, with_values
-from .suite_config import SuiteConfig, suite_path
-from .suite_grid import GridRun, Value, needed, read_grid
+from ...errors import UserError, nearest
+from ..command_line import parse_run
+from ..config import Option, coerce, flat, options_of, read_recipe, recipe_path, with_values
+from .config import SuiteConfig, suite_path
+from .grid import GridRun, Value, needed, read_grid
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..errors import UserError, nearest
-from .options import above
+from ...errors import UserError, nearest
+from ..options import above
 
 
 def suite_names() -> list[str]:

@@ -7,10 +7,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from .config import read_recipe, recorded
-from .options import EXECUTION_ONLY
-from .suite_plan import PlannedRun
+from ...errors import UserError
+from ..config import read_recipe, recorded
+from ..options import EXECUTION_ONLY
+from .plan import PlannedRun
 
 LOG = "log.txt"  # records.SUITE_LOG, which would import torch
 _TAIL_BYTES = 8192

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from .suite_config import SuiteConfig
-from .suite_engines import Process, Started, program, python_path
-from .suite_plan import PlannedRun
-from .suite_state import LOG
+from ...errors import UserError
+from .config import SuiteConfig
+from .engines import Process, Started, program, python_path
+from .plan import PlannedRun
+from .state import LOG
 
 _INSTALL = "pip install submitit"
 _CPUS_BESIDE_GPU = 8
