@@ -132,8 +132,7 @@ class ClassAccuracy(Chart):
         percent_axis(axis, "y")
         if few:
             name_classes(axis, classes)
-        else:
-            axis.set_xlabel("classes, from the most to the least frequent")
+        axis.set_xlabel("classes, from the most to the least frequent")
         axis.set_xlim(-0.7, len(classes) - 0.3)
         method_legend(figure, self.styles, names)
 
