@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .chart_base import Chart, NoData
-from .charts_accuracy import GroupAccuracy
-from .charts_calibration import Reliability
-from .charts_classes import ClassAccuracy, Gain
-from .charts_confusion import ClassConfusion, GroupConfusion
-from .charts_difference import Differences
-from .charts_teacher import TeacherAgreement
-from .charts_tradeoff import TradeOff
-from .charts_training import PseudoLabels, Thresholds, TrainingCurves
-from .charts_weights import ClassMeans, WeightNorms
+from .charts.accuracy import GroupAccuracy
+from .charts.base import Chart, NoData
+from .charts.calibration import Reliability
+from .charts.classes import ClassAccuracy, Gain
+from .charts.confusion import ClassConfusion, GroupConfusion
+from .charts.difference import Differences
+from .charts.teacher import TeacherAgreement
+from .charts.tradeoff import TradeOff
+from .charts.training import PseudoLabels, Thresholds, TrainingCurves
+from .charts.weights import ClassMeans, WeightNorms
 from .compare import Difference
 from .runs import Method
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .chart_base import mean_std, signed, with_spread
-from .chart_data import ALL_GROUPS
+from .charts.base import mean_std, signed, with_spread
+from .charts.data import ALL_GROUPS
 from .compare import LEVEL_PERCENT, Difference
 from .groups import GROUP_NAMES
 from .metrics import METRICS

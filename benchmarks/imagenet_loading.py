@@ -32,12 +32,12 @@ from sklearn.datasets import load_sample_images
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
-from tailmatch.datasets import imagenet_decode
 from tailmatch.datasets.file_set import FileSet, read_folders
-from tailmatch.datasets.imagenet_decode import Box, Picture
-from tailmatch.datasets.imagenet_loader import EpochPlan, EvalPlan, ImageLoader
-from tailmatch.datasets.imagenet_resize import resize_all
-from tailmatch.datasets.imagenet_views import EvalView, TrainView, crop, draws_of
+from tailmatch.datasets.imagenet import decode
+from tailmatch.datasets.imagenet.decode import Box, Picture
+from tailmatch.datasets.imagenet.loader import EpochPlan, EvalPlan, ImageLoader
+from tailmatch.datasets.imagenet.resize import resize_all
+from tailmatch.datasets.imagenet.views import EvalView, TrainView, crop, draws_of
 from tailmatch.datasets.weak_augment import Normalize
 from tailmatch.torchvision_import import torchvision
 
@@ -71,13 +71,13 @@ def write_images(root: Path, count: int) -> float:
 @contextmanager
 def pillow_only(active: bool = True):
     """Without the optional decoder."""
-    kept = imagenet_decode.simplejpeg
+    kept = decode.simplejpeg
     if active:
-        imagenet_decode.simplejpeg = None
+        decode.simplejpeg = None
     try:
         yield
     finally:
-        imagenet_decode.simplejpeg = kept
+        decode.simplejpeg = kept
 
 
 def reference(root: Path, train: bool) -> Contestant:
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "imagenet_loading.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    accelerated = imagenet_decode.simplejpeg is not None
+    accelerated = decode.simplejpeg is not None
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         kilobytes = write_images(root, options.images)
@@ -209,7 +209,7 @@ def report(
     print(f"\n{'grey levels (of 255) between':<36}{'mean':>9}{'worst image':>14}")
     for name, figure in differences.items():
         print(f"{name:<36}{figure['mean']:>9.3f}{figure['worst']:>14.3f}")
-    simplejpeg = imagenet_decode.simplejpeg
+    simplejpeg = decode.simplejpeg
     record = {
         "benchmark": "imagenet_loading",
         "date": date.today().isoformat(),

@@ -7,13 +7,13 @@ from ..errors import UserError
 from .catalog import CATALOG
 from .data_config import CheckConfig, DataConfig, ListConfig, PrepareConfig
 from .file_set import FileSet
-from .imagenet_catalog import FILE_DATASETS, FileRecipe, file_recipe
-from .imagenet_fetch import keep, sha256
-from .imagenet_layout import choose_places, located, missing
-from .imagenet_lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
-from .imagenet_record import RECORD, ListRecord, Record, root_for_record
-from .imagenet_resize import is_whole, resize_all, resized_folder
-from .imagenet_verify import unreadable
+from .imagenet.catalog import FILE_DATASETS, FileRecipe, file_recipe
+from .imagenet.fetch import keep, sha256
+from .imagenet.layout import choose_places, located, missing
+from .imagenet.lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
+from .imagenet.record import RECORD, ListRecord, Record, root_for_record
+from .imagenet.resize import is_whole, resize_all, resized_folder
+from .imagenet.verify import unreadable
 
 _SHOWN = 5
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ..analysis.groups import PRESETS, Groups, split_classes
-from ..datasets.imagenet_catalog import FILE_DATASETS
-from ..datasets.imagenet_load import FileDataset, load_file_dataset
+from ..datasets.imagenet.catalog import FILE_DATASETS
+from ..datasets.imagenet.load import FileDataset, load_file_dataset
 from ..datasets.load import load_dataset
 from ..engine.device import Autocast
 from ..engine.distributed import World

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..datasets.catalog import CATALOG
-from ..datasets.imagenet_catalog import FILE_DATASETS
+from ..datasets.imagenet.catalog import FILE_DATASETS
 from ..errors import unknown_name
 
 DATASETS = (*CATALOG, *FILE_DATASETS)

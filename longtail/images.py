@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.base import Dataset, ImageSet
-from ..datasets.imagenet_load import FileDataset
-from ..datasets.imagenet_loader import EvalPlan, ImageLoader, Plan
+from ..datasets.imagenet.load import FileDataset
+from ..datasets.imagenet.loader import EvalPlan, ImageLoader, Plan
 from ..datasets.weak_augment import Normalize, WeakAugment
 from ..engine.distributed import World
 from ..engine.profile import Profile

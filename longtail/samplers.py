@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.imagenet_loader import Draws, EpochPlan
+from ..datasets.imagenet.loader import Draws, EpochPlan
 from ..engine.seeding import derived_seed
 
 POWERS = {"square-root": 0.5, "class-balanced": 0.0}

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailmatch.analysis.chart_base import NoData, legend_columns, mean_std, read_in_rows, signed, wrapped
-from tailmatch.analysis.chart_data import class_table, curve, joint_shares, logits_sample, rank_bins
-from tailmatch.analysis.charts_accuracy import GroupAccuracy
-from tailmatch.analysis.charts_calibration import Reliability
-from tailmatch.analysis.charts_classes import ClassAccuracy, Gain
-from tailmatch.analysis.charts_confusion import ClassConfusion, GroupConfusion
-from tailmatch.analysis.charts_difference import Differences
-from tailmatch.analysis.charts_teacher import TeacherAgreement
-from tailmatch.analysis.charts_tradeoff import TradeOff
-from tailmatch.analysis.charts_training import PseudoLabels, Thresholds, TrainingCurves, curves
-from tailmatch.analysis.charts_weights import ClassMeans, WeightNorms, joined
+from tailmatch.analysis.charts.accuracy import GroupAccuracy
+from tailmatch.analysis.charts.base import NoData, legend_columns, mean_std, read_in_rows, signed, wrapped
+from tailmatch.analysis.charts.calibration import Reliability
+from tailmatch.analysis.charts.classes import ClassAccuracy, Gain
+from tailmatch.analysis.charts.confusion import ClassConfusion, GroupConfusion
+from tailmatch.analysis.charts.data import class_table, curve, joint_shares, logits_sample, rank_bins
+from tailmatch.analysis.charts.difference import Differences
+from tailmatch.analysis.charts.teacher import TeacherAgreement
+from tailmatch.analysis.charts.tradeoff import TradeOff
+from tailmatch.analysis.charts.training import PseudoLabels, Thresholds, TrainingCurves, curves
+from tailmatch.analysis.charts.weights import ClassMeans, WeightNorms, joined
 from tailmatch.analysis.compare import Difference
 from tailmatch.analysis.methods import group_runs
 from tailmatch.analysis.reading import read_runs
@@ -202,7 +202,7 @@ def test_normalising_the_weights_changes_nothing_at_tau_zero(methods: list[Metho
 
 def test_a_sweep_reads_a_spread_sample_of_large_runs(methods: list[Method], monkeypatch: pytest.MonkeyPatch) -> None:
     run = methods[0].runs[0]
-    monkeypatch.setattr("tailmatch.analysis.chart_data.MOST_LOGITS", 10 * 30)
+    monkeypatch.setattr("tailmatch.analysis.charts.data.MOST_LOGITS", 10 * 30)
     sample = logits_sample(run)
     assert sample is not None
     logits, labels = sample

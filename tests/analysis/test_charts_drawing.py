@@ -14,9 +14,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from tailmatch.analysis.chart_base import Chart, NoData, chart_style
-from tailmatch.analysis.charts_accuracy import GroupAccuracy
-from tailmatch.analysis.charts_difference import Differences
+from tailmatch.analysis.charts.accuracy import GroupAccuracy
+from tailmatch.analysis.charts.base import Chart, NoData, chart_style
+from tailmatch.analysis.charts.difference import Differences
 from tailmatch.analysis.compare import PairedBootstrap
 from tailmatch.analysis.figures import CHARTS, write_figures
 from tailmatch.analysis.methods import group_runs

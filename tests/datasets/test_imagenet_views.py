@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tailmatch.datasets import imagenet_decode
-from tailmatch.datasets.imagenet_decode import Box, Picture, jpeg_header
-from tailmatch.datasets.imagenet_views import EvalView, TrainView, crop, draws_of
+from tailmatch.datasets.imagenet import decode
+from tailmatch.datasets.imagenet.decode import Box, Picture, jpeg_header
+from tailmatch.datasets.imagenet.views import EvalView, TrainView, crop, draws_of
 from tailmatch.errors import UserError
 from tailmatch.torchvision_import import torchvision
 
@@ -36,7 +36,7 @@ def pixels_of(image: torch.Tensor) -> np.ndarray:
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the two decoders."""
     if request.param == "pillow":
-        monkeypatch.setattr(imagenet_decode, "simplejpeg", None)
+        monkeypatch.setattr(decode, "simplejpeg", None)
     else:
         pytest.importorskip("simplejpeg")
     return str(request.param)
@@ -72,7 +72,7 @@ def test_both_decoders_reduce_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
     picture = Picture(encoded(501, 377, quality=90))
     fast = {reduction: picture.decode(reduction=reduction) for reduction in (1, 2, 4, 8)}
-    monkeypatch.setattr(imagenet_decode, "simplejpeg", None)
+    monkeypatch.setattr(decode, "simplejpeg", None)
     for reduction, pixels in fast.items():
         assert np.array_equal(picture.decode(reduction=reduction), pixels)
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from tailmatch.datasets.data_config import CheckConfig, DataConfig, ListConfig, PrepareConfig
-from tailmatch.datasets.imagenet_catalog import FILE_DATASETS, file_recipe
-from tailmatch.datasets.imagenet_fetch import git_blob
-from tailmatch.datasets.imagenet_load import load_file_dataset
-from tailmatch.datasets.imagenet_loader import EpochPlan, ImageLoader
+from tailmatch.datasets.imagenet.catalog import FILE_DATASETS, file_recipe
+from tailmatch.datasets.imagenet.fetch import git_blob
+from tailmatch.datasets.imagenet.load import load_file_dataset
+from tailmatch.datasets.imagenet.loader import EpochPlan, ImageLoader
 from tailmatch.datasets.prepare import check, list_datasets, prepare, run
 from tailmatch.engine.command_line import parse
 from tailmatch.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from ..errors import unknown_name
+from ...errors import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class FileRecipe:
     url: str | None = None
     """The folder that the list files are fetched from; None: the lists are written from the folders."""
     images: dict[str, tuple[str, ...]]
-    """By the first part of a listed path: where its image may be, see `imagenet_layout`."""
+    """By the first part of a listed path: where its image may be, see `layout.py`."""
     folders: dict[str, tuple[str, ...]]
     """By split: folders of classes that it may be."""
     solution: tuple[str, ...] = ()

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .chart_base import (
+from ..style import AREA, GROUP_TITLES, INK, MUTED
+from .base import (
     Chart,
     NoData,
     label,
@@ -20,8 +21,7 @@ from .chart_base import (
     signed,
     wrapped,
 )
-from .chart_data import class_table, paired_gain, rank_bins
-from .style import AREA, GROUP_TITLES, INK, MUTED
+from .data import class_table, paired_gain, rank_bins
 
 NAMED_CLASSES = 20
 """Up to so many classes each is drawn and named; above, classes are averaged in bins of neighbouring frequency."""

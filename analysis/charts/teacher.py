@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .chart_base import Chart, NoData, bar_axis, name_rows, width_of_panels
-from .chart_data import ALL_GROUPS, filled_groups, samples_of
-from .style import GROUP_TITLES, INK
+from ..style import GROUP_TITLES, INK
+from .base import Chart, NoData, bar_axis, name_rows, width_of_panels
+from .data import ALL_GROUPS, filled_groups, samples_of
 
 # Agreement in blues, disagreement in the warm half; the lightness alone already orders them in print.
 OUTCOMES = {

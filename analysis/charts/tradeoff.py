@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .chart_base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis
-from .chart_data import filled_groups, group_accuracy, group_of_class, head_bias, logits_sample
-from .groups import GROUP_NAMES, class_accuracy
-from .outcome import rows_at_a_time
-from .runs import Run
-from .style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
+from ..groups import GROUP_NAMES, class_accuracy
+from ..outcome import rows_at_a_time
+from ..runs import Run
+from ..style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
+from .base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis
+from .data import filled_groups, group_accuracy, group_of_class, head_bias, logits_sample
 
 TAUS = np.linspace(0, 2, 9)
 MOST_NORM_CURVES = 3

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import UserError
-from .imagenet_decode import Box, Picture, Pixels
+from ...errors import UserError
+from .decode import Box, Picture, Pixels
 
 _TRIES = 10
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from .file_set import FileSet
-from .imagenet_catalog import file_recipe
-from .imagenet_record import RECORD, Record
-from .imagenet_views import EvalView, TrainView
+from ...errors import UserError
+from ..file_set import FileSet
+from .catalog import file_recipe
+from .record import RECORD, Record
+from .views import EvalView, TrainView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .chart_base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
-from .chart_data import class_table, rank_bins
-from .charts_confusion import MatrixChart
-from .style import SINGLE_COLUMN
+from ..style import SINGLE_COLUMN
+from .base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
+from .confusion import MatrixChart
+from .data import class_table, rank_bins
 
 DRAWN_SINGLY = 40
 

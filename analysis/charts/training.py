@@ -7,7 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .chart_base import (
+from ..runs import Method, Run
+from ..style import GROUP_TITLES
+from .accuracy import spoken_seeds
+from .base import (
     Chart,
     NoData,
     legend_height,
@@ -19,10 +22,7 @@ from .chart_base import (
     step_axis,
     width_of_panels,
 )
-from .chart_data import ALL_GROUPS, class_table, curve
-from .charts_accuracy import spoken_seeds
-from .runs import Method, Run
-from .style import GROUP_TITLES
+from .data import ALL_GROUPS, class_table, curve
 
 MOST_POINTS = 200
 """Points on a curve: more cannot be seen at paper width."""

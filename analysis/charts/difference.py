@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .chart_base import Chart, NoData, label, light_grid, name_rows, row_height, signed, width_of_panels
-from .chart_data import ALL_GROUPS
-from .compare import LEVEL_PERCENT, Difference
-from .runs import Method
-from .style import GROUP_TITLES, INK, MUTED
+from ..compare import LEVEL_PERCENT, Difference
+from ..runs import Method
+from ..style import GROUP_TITLES, INK, MUTED
+from .base import Chart, NoData, label, light_grid, name_rows, row_height, signed, width_of_panels
+from .data import ALL_GROUPS
 
 
 class Differences(Chart):

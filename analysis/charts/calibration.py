@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .chart_base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis, width_of_panels
-from .chart_data import ALL_GROUPS, filled_groups, samples_of
-from .metrics import ECE_BINS, calibration_error
-from .style import GROUP_TITLES, MUTED
+from ..metrics import ECE_BINS, calibration_error
+from ..style import GROUP_TITLES, MUTED
+from .base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis, width_of_panels
+from .data import ALL_GROUPS, filled_groups, samples_of
 
 FEWEST_SAMPLES = 5
 """A bin of fewer test samples says nothing about a rate and is not drawn."""

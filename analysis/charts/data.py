@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from .groups import GROUP_NAMES
-from .npz_reader import NpzReader
-from .outcome import rows_at_a_time
-from .runs import Method, Run
+from ..groups import GROUP_NAMES
+from ..npz_reader import NpzReader
+from ..outcome import rows_at_a_time
+from ..runs import Method, Run
 
 Array = npt.NDArray[Any]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
-from .imagenet_crew import each
-from .imagenet_decode import Picture, reason_of
+from ...errors import UserError
+from .crew import each
+from .decode import Picture, reason_of
 
 
 def resized_folder(short_side: int, quality: int) -> str:

@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import UserError
-from .imagenet_catalog import FileRecipe
+from ...errors import UserError
+from .catalog import FileRecipe
 
 _SAMPLE = 200
 

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .chart_base import (
+from ..style import GROUP_TITLES, INK, MUTED
+from .base import (
     Chart,
     bar_axis,
     light_grid,
@@ -15,8 +16,7 @@ from .chart_base import (
     width_of_panels,
     with_spread,
 )
-from .chart_data import ALL_GROUPS, group_accuracy
-from .style import GROUP_TITLES, INK, MUTED
+from .data import ALL_GROUPS, group_accuracy
 
 
 class GroupAccuracy(Chart):

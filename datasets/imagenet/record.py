@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engine.files import write_json
-from ..errors import UserError
-from .file_set import FileSet, parse_list
-from .imagenet_fetch import sha256
-from .imagenet_layout import located
+from ...engine.files import write_json
+from ...errors import UserError
+from ..file_set import FileSet, parse_list
+from .fetch import sha256
+from .layout import located
 
 RECORD = "prepared.json"
 SCHEMA = 1
