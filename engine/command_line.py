@@ -1,6 +1,7 @@
 """From words on the command line to a checked configuration: defaults < recipe < command line.
 
-tyro turns the dataclasses into options; here the recipe is read first, so that it becomes tyro's defaults.
+tyro turns the dataclasses into options; here the data set and the recipe are read first, so that what suits the one,
+changed by the other, becomes tyro's defaults.
 """
 
 import shlex
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 from ..errors import UserError
-from .config import check, read_recipe, recipe_path, recorded
+from .config import check, read_recipe, recorded, starting_point
 from .options import EXECUTION_ONLY
 
 Config = TypeVar("Config")
@@ -28,11 +29,9 @@ def parse_run(config_type: type[Config], task: str, words: Sequence[str], progra
     """The configuration of a training run, from the defaults, the recipe or the run to resume, and the words."""
     words = _with_resume_folder(list(words))
     recipe, resumed = _value_of(words, "--config"), _value_of(words, "--resume")
-    default: Any = config_type()
     if resumed is not None and recipe is not None:
         raise UserError("--resume takes its configuration from the run folder; leave out --config.")
-    if recipe is not None:
-        default = read_recipe(default, recipe_path(recipe), task)
+    default = starting_point(config_type, task, _value_of(words, "--dataset"), recipe)
     recorded_in = None if resumed is None else _recorded_config(Path(resumed), _value_of(words, "--out"))
     if recorded_in is not None:
         default = read_recipe(default, recorded_in, task)

@@ -133,6 +133,16 @@ def read_recipe(config: Config, path: Path, task: str) -> Config:
     return with_values(config, values)
 
 
+def starting_point(config_type: Any, task: str, dataset: str | None, recipe: str | None) -> Any:
+    """What a command line or a suite changes: the defaults that suit its data set, with its recipe's differences."""
+    path = None if recipe is None else recipe_path(recipe)
+    if dataset is None:
+        plain = config_type()
+        dataset = flat(plain if path is None else read_recipe(plain, path, task))["dataset"]
+    suited = config_type.suited_to(dataset)
+    return suited if path is None else read_recipe(suited, path, task)
+
+
 def recorded(config: Any) -> dict[str, Any]:
     """What a run records of its configuration: everything but the options of the one call."""
     return {name: _plain(value) for name, value in flat(config).items() if name not in _ABOUT_THE_CALL}

@@ -1,11 +1,12 @@
 """The options of `run.py longtail`. Free of torch, since `--help` imports it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from ..datasets.imagenet.catalog import FILE_DATASETS
 from ..engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
 from ..errors import unknown_name
 from ..losses.catalog import LOSSES
@@ -104,7 +105,8 @@ class EpochOptions(OptimOptions):
     """Optimisation."""
 
     epochs: int | None = None
-    """Passes over the training images: 60 by default, 10 for a second stage. The learning rate moves once in each."""
+    """Passes over the training images: 60 for digits, 200 for CIFAR, 90 for ImageNet and its kin by default, 10 for a
+    second stage. The learning rate moves once in each."""
 
     def problems(self) -> list[str]:
         given = ["epochs"] if self.epochs is not None else []
@@ -113,6 +115,14 @@ class EpochOptions(OptimOptions):
 
 # The defaults are the recipe of the embedded data set: 437 images of 8 x 8 pixels, seconds on two cores.
 DIGITS = EpochOptions(batch_size=32, lr=0.1, schedule="cosine", warmup=5.0, ema_decay=0.0)
+# The published ones of CIFAR-LT and ImageNet-LT, as the recipes in configs/ have them; the other sets of ImageNet-size
+# photographs take ImageNet-LT's.
+_PUBLISHED = EpochOptions(batch_size=128, nesterov=False, decay_all=True, ema_decay=0.0)
+CIFAR_LT = replace(
+    _PUBLISHED, lr=0.1, schedule="multistep", warmup=5.0, milestones=(0.8, 0.9), gamma=0.01, weight_decay=2e-4
+)
+IMAGENET_LT = replace(_PUBLISHED, lr=0.05, schedule="cosine", warmup=10.0)
+OPTIMISATION = {"cifar10-lt": CIFAR_LT, "cifar100-lt": CIFAR_LT, **dict.fromkeys(FILE_DATASETS, IMAGENET_LT)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +137,11 @@ class LongtailConfig:
     optim: tyro.conf.OmitArgPrefixes[EpochOptions] = DIGITS
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
     call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)
+
+    @classmethod
+    def suited_to(cls, dataset: str) -> "LongtailConfig":
+        """The defaults for a data set: its published optimisation, or that of digits where there is none."""
+        return cls(optim=OPTIMISATION.get(dataset, DIGITS))
 
     @property
     def distills(self) -> bool:

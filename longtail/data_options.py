@@ -18,7 +18,7 @@ class DataOptions:
     """Data: which images, and how long their tail is."""
 
     dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}")] = "digits-lt"
-    """Data set."""
+    """Data set; it decides the optimisation's defaults."""
     data_root: Path | None = None
     """Where the data set lies or is to be downloaded; a folder or an .npz file of your own."""
     imbalance: float | None = None

@@ -6,6 +6,7 @@ The resolved configuration is what a run records, so that a run never depends on
 from dataclasses import replace
 from pathlib import Path
 
+from ..datasets.imagenet.catalog import FILE_DATASETS
 from ..engine.config import read_recipe
 from ..errors import UserError
 from .config import LongtailConfig, TeacherLossOptions
@@ -13,6 +14,7 @@ from .data_options import DataOptions
 from .presets import STUDENT, STUDENTS, TRAINED_TEACHERS, published
 
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
+EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/
 _TRAINED_STAGES = ("crt", "lws")
 
 
@@ -28,7 +30,7 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
         sampler=method.sampler or ("class-balanced" if method.stage2 in _TRAINED_STAGES else "instance"),
     )
     if optim.steps is None and optim.epochs is None:
-        optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS)
+        optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS_OF.get(data.dataset, EPOCHS))
     config = replace(config, method=method, optim=optim)
     return _with_teacher(config) if config.distills else config
 

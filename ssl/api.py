@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..engine.config import check, options_of, read_recipe, recipe_path, with_values
+from ..engine.config import check, options_of, starting_point, with_values
 from ..engine.session import Session
 from ..errors import UserError, unknown_name
 from .build import Parts, build_task
@@ -33,9 +33,7 @@ def configure(**options: Any) -> SSLConfig:
     Raises:
         UserError: for an unknown option, a value out of range, or parts that cannot be combined.
     """
-    config = SSLConfig()
-    if (recipe := options.pop("config", None)) is not None:
-        config = read_recipe(config, recipe_path(recipe), "ssl")
+    config: SSLConfig = starting_point(SSLConfig, "ssl", options.get("dataset"), options.pop("config", None))
     loss = options.pop("loss", None)
     if isinstance(loss, dict):
         options |= {"loss" if name == "name" else f"loss.{name}": value for name, value in loss.items()}

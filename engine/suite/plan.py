@@ -12,7 +12,7 @@ import yaml
 
 from ...errors import UserError, nearest
 from ..command_line import parse_run
-from ..config import Option, coerce, flat, options_of, read_recipe, recipe_path, with_values
+from ..config import Option, coerce, flat, options_of, starting_point, with_values
 from .config import SuiteConfig, suite_path
 from .grid import GridRun, Value, needed, read_grid
 
@@ -117,10 +117,10 @@ class _Planner:
 
 
 def _base(values: dict[str, Value], task: TrainingTask, run: GridRun) -> Any:
-    """The configuration that the run's options change: the defaults, or a recipe."""
-    default, recipe = task.config_type(), values.get("config")
+    """The configuration that the run's options change: that of its data set, or a recipe."""
+    dataset, recipe = (value if isinstance(value, str) else None for value in map(values.get, ("dataset", "config")))
     try:
-        return read_recipe(default, recipe_path(recipe), run.task) if isinstance(recipe, str) else default
+        return starting_point(task.config_type, run.task, dataset, recipe)
     except UserError as error:
         raise UserError(f"{run.where}: {run.name}: {error}") from None
 

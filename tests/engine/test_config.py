@@ -45,6 +45,10 @@ class Config:
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
     call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)
 
+    @classmethod
+    def suited_to(cls, dataset: str) -> "Config":
+        return cls(optim=OptimOptions(lr=0.7, steps=70) if dataset == "big" else OptimOptions())
+
 
 def read(tmp_path: Path, text: str, task: str = "toy") -> Config:
     path = tmp_path / "recipe.yaml"
@@ -59,6 +63,17 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 
 # -- precedence --------------------------------------------------------------------------------------------------------
+
+
+def test_the_data_set_decides_the_defaults_under_the_recipe_and_the_command_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("task: toy\ndataset: big\nsteps: 5\n")
+    suited = parse_run(Config, "toy", ["--dataset", "big"], "run.py")
+    assert (suited.data.dataset, suited.optim.lr, suited.optim.steps) == ("big", 0.7, 70)
+    by_recipe = parse_run(Config, "toy", ["--config", str(recipe), "--seed", "1"], "run.py")
+    assert (by_recipe.data.dataset, by_recipe.optim.lr, by_recipe.optim.steps) == ("big", 0.7, 5)
+    other = parse_run(Config, "toy", ["--config", str(recipe), "--dataset", "digits"], "run.py")
+    assert (other.data.dataset, other.optim.lr, other.optim.steps) == ("digits", Config().optim.lr, 5)
 
 
 def test_the_recipe_goes_before_the_defaults_and_the_command_line_before_the_recipe(tmp_path: Path) -> None:

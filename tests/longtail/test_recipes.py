@@ -37,6 +37,16 @@ def test_all_the_recipes_are_there() -> None:
     assert {"cifar10_lt", "cifar100_lt", "digits_lt"} <= set(recipe_names())
 
 
+def test_without_a_recipe_a_data_set_has_the_same_optimisation() -> None:
+    words = (
+        "--teacher resnext101_32x4d --teacher-checkpoint x101.pth --student resnet50 --dataset imagenet-lt --loss ikl"
+    )
+    plain, recipe = config_of(*words.split()), with_teacher("imagenet_lt_x101_r50", "ikl")
+    assert (plain.optim, plain.loss, plain.method) == (recipe.optim, recipe.loss, recipe.method)
+    for dataset in ("cifar10", "cifar100"):
+        assert config_of("--dataset", f"{dataset}-lt").optim == config_of("--config", f"{dataset}_lt").optim
+
+
 @pytest.mark.parametrize("recipe", IMAGENET_LT)
 def test_imagenet_lt_is_the_published_recipe(recipe: str) -> None:
     words = ["--config", recipe] + ([] if recipe.endswith("baseline") else ["--teacher-checkpoint", "teacher.pth"])

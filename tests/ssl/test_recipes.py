@@ -6,6 +6,7 @@ import torch
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_path
 from tailmatch.ssl import SSLConfig, resolved
+from tailmatch.ssl.api import configure
 from tailmatch.ssl.build import split_indices
 
 BALANCED = [
@@ -50,6 +51,21 @@ def test_the_balanced_recipes_are_fixmatch_as_published(dataset, labels):
     assert config.algorithm.model == NETWORKS[dataset]
     assert config.data.extra == (dataset == "svhn")
     assert config.data.fold == (0 if (dataset, labels) == ("stl10", 1000) else None)
+
+
+@pytest.mark.parametrize("recipe", [f"{dataset}_{labels}" for dataset, labels in BALANCED])
+def test_without_a_recipe_a_data_set_has_the_same_optimisation(recipe):
+    from_recipe = read(recipe)
+    plain = resolved(parse_run(SSLConfig, "ssl", ["--dataset", from_recipe.data.dataset], "run.py ssl"))
+    assert (plain.optim, plain.algorithm) == (from_recipe.optim, from_recipe.algorithm)
+    assert plain == configure(dataset=from_recipe.data.dataset)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recipe"), [("cifar10-lt", "cifar10_lt_ssl_1500"), ("cifar100-lt", "cifar100_lt_ssl_150")]
+)
+def test_nor_does_a_long_tailed_one_need_a_recipe(dataset, recipe):
+    assert configure(dataset=dataset).optim == read(recipe).optim
 
 
 @pytest.mark.parametrize(("dataset", "labels"), BALANCED)
