@@ -74,5 +74,7 @@ def train(parts: Parts | None = None, **options: Any) -> dict[str, Any]:
         identity["dataset"] = chosen.dataset.name
     if chosen.model is not None:
         identity["model"] = type(chosen.model).__name__
+    if own_parts := chosen.described():  # config.yaml cannot tell runs apart that differ in these alone
+        identity["own_parts"] = own_parts
     folder, result = session.run(lambda c, device, world: build_task(c, device, world, chosen), identity)
     return {**result, "folder": str(folder.path)}

@@ -1,6 +1,6 @@
 """From a checked configuration to the task: split, views, model and algorithm."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,16 @@ class Parts:
     alignment: Alignment | None = None
     add_ons: tuple[AddOn, ...] | None = None
     views: Views | None = None
+
+    def described(self) -> dict[str, str]:
+        """Each part that was brought, by its class; a data set by its name, since all are of one class."""
+        brought = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {name: _class_of(part) for name, part in brought.items() if part is not None}
+        if self.add_ons is not None:
+            named["add_ons"] = ", ".join(_class_of(add_on) for add_on in self.add_ons) or "none"
+        if self.dataset is not None:
+            named["dataset"] = self.dataset.name
+        return named
 
 
 def build_task(config: SSLConfig, device: torch.device, world: World, parts: Parts = Parts()) -> SSLTask:
@@ -191,6 +201,10 @@ def split_images(dataset: Dataset, config: SSLConfig) -> tuple[ImageSet, ImageSe
             images=torch.cat([images.images, more.images]), labels=torch.cat([images.labels, more.labels])
         )
     return dataset.train.subset(labeled), images, split_fingerprint(labeled, unlabeled)
+
+
+def _class_of(part: object) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
 
 
 def _add_ons(config: SSLConfig, model: nn.Module, labeled_counts: Tensor, unlabeled_count: int) -> list[AddOn]:

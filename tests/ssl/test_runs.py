@@ -105,6 +105,20 @@ def test_a_part_of_ones_own(small_dataset, small_net, tmp_path):
     assert 0.4 < result["pseudo_labels"]["utilisation"] < 0.6
 
 
+def test_the_result_names_the_parts_of_ones_own(small_dataset, small_net, tmp_path):
+    options = {"dataset": small_dataset, "labels": 8, "batch_size": 8, "steps": 2, "device": "cpu"}
+    train(**options, model=small_net(), acceptance=EveryOther(), add_ons=(), out=tmp_path / "own")
+    assert json.loads((tmp_path / "own" / "result.json").read_text())["own_parts"] == {
+        "dataset": "quarters",
+        "model": f"{small_net.__module__}.SmallNet",
+        "acceptance": f"{__name__}.EveryOther",
+        "add_ons": "none",
+    }
+    assert "own_parts" not in train(labels=40, steps=2, device="cpu", out=tmp_path / "named")
+    twice = Parts(add_ons=(EveryOther(), EveryOther())).described()
+    assert twice == {"add_ons": f"{__name__}.EveryOther, {__name__}.EveryOther"}
+
+
 class Ours(nn.Module):
     """An algorithm of one's own: the labelled images, and a pull towards even predictions."""
 
