@@ -26,7 +26,7 @@ from .heads import replace_head
 from .images import Images, ImagesInFiles, ImagesInMemory
 from .samplers import Share, build_plan
 from .task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
-from .teacher import load_teacher, warn_if_near_chance
+from .teacher import load_network, warn_if_near_chance
 from .two_stage import TRAINS_NOTHING, second_stage
 
 
@@ -105,7 +105,7 @@ def build_student(
     method, layout = config.method, torch.channels_last if config.run.channels_last else torch.contiguous_format
     if method.stage2 is not None:
         assert method.stage1 is not None
-        _, model = load_teacher(None, method.stage1, images.num_classes, images.channels, images.image_size)
+        _, model = load_network(None, method.stage1, images.num_classes, images.channels, images.image_size)
         model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
         return model, *second_stage(method.stage2, model, images, tau=method.tau)
     model = build_model(str(method.model), images.num_classes, images.channels, images.image_size)
@@ -164,7 +164,7 @@ def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.devic
 def _teacher_network(name: str | None, checkpoint: Path | None, images: Images) -> tuple[str, nn.Module]:
     if checkpoint is None:  # a dry run on the embedded digits, before their teacher is trained
         return str(name), build_model(str(name), images.num_classes, images.channels, images.image_size)
-    return load_teacher(name, checkpoint, images.num_classes, images.channels, images.image_size)
+    return load_network(name, checkpoint, images.num_classes, images.channels, images.image_size)
 
 
 def _described(

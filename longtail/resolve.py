@@ -12,6 +12,7 @@ from ..errors import UserError
 from .config import LongtailConfig, TeacherLossOptions
 from .data_options import DataOptions
 from .presets import STUDENT, STUDENTS, TRAINED_TEACHERS, published
+from .recorded import is_finished, recorded_lines
 
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
 EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/
@@ -86,10 +87,13 @@ def _with_first_stage(config: LongtailConfig) -> LongtailConfig:
 
 def first_stage_config(stage1: Path) -> LongtailConfig:
     """The configuration of a finished first stage."""
-    if not (stage1 / "config.yaml").is_file() or not (stage1 / "weights.safetensors").is_file():
+    if not is_finished(stage1):
         raise UserError(
             f"{stage1} is not a finished run of `longtail`; train one, or finish it with --resume {stage1}."
         )
+    task = recorded_lines(stage1 / "config.yaml").get("task", "longtail")
+    if task != "longtail":  # said alone: its options are unknown here, every one
+        raise UserError(f"{stage1} is a run of `{task}`; a second stage starts from a run of `longtail`.")
     earlier = read_recipe(LongtailConfig(), stage1 / "config.yaml", "longtail")
     if earlier.method.stage2 is not None:
         raise UserError(

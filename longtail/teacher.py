@@ -1,4 +1,6 @@
-"""Teachers from checkpoints: a run folder, a .safetensors file, or a PyTorch state dict (such as torchvision's).
+"""Trained networks from a run folder, a .safetensors file, or a PyTorch state dict (such as torchvision's).
+
+Teachers come from here, and what second stages start from.
 
 Nothing is unpickled but tensors. A checkpoint that does not fit its network is refused with the layers that are missing
 or too many, and with what has most likely happened.
@@ -12,7 +14,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,41 +22,29 @@ from ..engine.evaluation import Accuracy, show
 from ..errors import UserError
 from ..models.build import build_model
 from .heads import replace_head
-from .two_stage import HEAD_OF_STAGE
+from .recorded import recorded_network
 
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 _SHOWN = 3
 
 
-def model_of_run(folder: Path) -> tuple[str, str]:
-    """(network, kind of classifier) of a run, from its recorded configuration."""
-    path = folder / "config.yaml"
-    if not path.is_file() or not (folder / "weights.safetensors").is_file():
-        raise UserError(
-            f"{folder} is not a finished run: it needs config.yaml and weights.safetensors; finish it with --resume, "
-            "or give the file of a checkpoint."
-        )
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if values.get("stage2"):
-        return values["model"], HEAD_OF_STAGE[values["stage2"]]
-    return values["model"], values.get("head") or "linear"
-
-
-def load_teacher(
+def load_network(
     name: str | None, checkpoint: Path, num_classes: int, channels: int, image_size: int
 ) -> tuple[str, nn.Module]:
-    """The teacher's name and its network with the checkpoint's weights.
+    """The network's name, and the network with the checkpoint's weights.
 
     Args:
         name: the network; None where `checkpoint` is a run folder, which knows it.
     """
     head = "linear"
+    if not checkpoint.exists():
+        raise UserError(f"There is no checkpoint {checkpoint}; give a run folder or a file.")
     if checkpoint.is_dir():
-        recorded, head = model_of_run(checkpoint)
-        if name is not None and name != recorded:
-            raise UserError(f"{checkpoint} holds a {recorded}, not a {name}; leave out --teacher.")
-        name, checkpoint = recorded, checkpoint / "weights.safetensors"
+        recorded = recorded_network(checkpoint)
+        if name is not None and name != recorded.model:
+            raise UserError(f"{checkpoint} holds a {recorded.model}, not a {name}; leave out --teacher.")
+        head, name, checkpoint = recorded.head, recorded.model, checkpoint / "weights.safetensors"
     if name is None:
         raise UserError(
             f"{checkpoint} does not say which network it is of; give --teacher, such as --teacher resnet50."
@@ -71,18 +60,16 @@ def load_teacher(
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint under their plain names."""
-    if not path.is_file():
-        raise UserError(f"There is no teacher checkpoint {path}; give a run folder or a file.")
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:100]
+    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError):
+        # Their messages are of pickle's inner workings, and none tells a broken file from one that holds more.
         raise UserError(
-            f"{path} cannot be read as a checkpoint of tensors alone ({reason}); where it is known to be good, save it "
-            "again as torch.save(model.state_dict(), path)."
+            f"{path} is neither a PyTorch nor a safetensors checkpoint of tensors alone; where it is known to be good, "
+            "save it again as torch.save(model.state_dict(), path)."
         ) from None
     for container in _CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):

@@ -10,7 +10,7 @@ _NAMES = {
     "FrozenTeacher": "distillation",
     "LongtailConfig": "config",
     "LongtailTask": "task",
-    "load_teacher": "teacher",
+    "load_network": "teacher",
     "replace_head": "heads",
 }
 __all__ = list(_NAMES)

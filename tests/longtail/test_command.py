@@ -195,7 +195,7 @@ REFUSALS = [
     (("--loss", "kl", "--dataset", "cifar10-lt"), "give --teacher-checkpoint"),
     (
         ("--loss", "kl", "--teacher-checkpoint", "nowhere.pth", "--teacher", "resnet18"),
-        "There is no teacher checkpoint",
+        "There is no checkpoint",
     ),
     (("--dataset", "imagenet-lt"), "data prepare imagenet-lt --root DIR"),
     (("--dataset", "digit-lt"), "Unknown dataset 'digit-lt'. Did you mean 'digits-lt'?"),

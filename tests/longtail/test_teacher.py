@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tailmatch.engine.checkpoint import save_weights
 from tailmatch.errors import UserError
-from tailmatch.longtail.teacher import load_teacher, warn_if_near_chance
+from tailmatch.longtail.teacher import load_network, warn_if_near_chance
 from tailmatch.models import build_model
 
 NAME = "wrn-10-1"
@@ -23,7 +23,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def load(path: Path, name: str | None = NAME, classes: int = 10) -> tuple[str, torch.nn.Module]:
-    return load_teacher(name, path, classes, 1, 8)
+    return load_network(name, path, classes, 1, 8)
 
 
 @pytest.mark.parametrize("kind", ["plain", "module", "compiled", "state_dict", "model", "safetensors", "no counters"])
@@ -52,7 +52,7 @@ def test_reads_a_torchvision_checkpoint(tmp_path: Path) -> None:
 
     original = torchvision("models").resnet18(num_classes=4)
     torch.save(original.state_dict(), tmp_path / "resnet18-0123abcd.pth")
-    _, model = load_teacher("resnet18", tmp_path / "resnet18-0123abcd.pth", 4, 3, 32)
+    _, model = load_network("resnet18", tmp_path / "resnet18-0123abcd.pth", 4, 3, 32)
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model.eval()(images), original.eval()(images))
 
@@ -116,11 +116,14 @@ def test_refuses_to_unpickle_code(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_refuses_what_is_no_checkpoint(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(UserError, match="There is no teacher checkpoint"):
-        load(tmp_path / "absent.pth")
+    for name in (NAME, None):
+        with pytest.raises(UserError, match=r"There is no checkpoint .*absent\.pth"):
+            load(tmp_path / "absent.pth", name)
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not a checkpoint at all")
-        with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        with pytest.raises(
+            UserError, match=r"is neither a PyTorch nor a safetensors checkpoint of tensors alone; where"
+        ):
             load(tmp_path / name)
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(UserError, match="holds no state dict"):

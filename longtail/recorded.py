@@ -1,0 +1,66 @@
+"""What a run folder says of its network. Free of torch.
+
+The folder is named by a user: it may be of another task, unfinished, or altered by hand.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ..engine.config import read_recipe
+from ..errors import UserError
+from .config import LongtailConfig
+
+HEAD_OF_STAGE = {"crt": "linear", "lws": "scaled", "tau-norm": "linear", "ncm": "cosine"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedNetwork:
+    """A run's network, and the kind of its classifier."""
+
+    model: str
+    head: str = "linear"
+
+
+def recorded_network(folder: Path) -> RecordedNetwork:
+    """The network of a finished run, from its recorded configuration."""
+    path = folder / "config.yaml"
+    if not is_finished(folder):
+        raise UserError(
+            f"{folder} is not a finished run: it needs config.yaml and weights.safetensors; finish it with --resume, "
+            "or give the file of a checkpoint."
+        )
+    lines = recorded_lines(path)
+    if lines.get("task") == "longtail":
+        method = read_recipe(LongtailConfig(), path, "longtail").method
+        model = method.model
+        head = HEAD_OF_STAGE[method.stage2] if method.stage2 else method.head or "linear"
+    else:  # other tasks train networks with their own classifiers
+        named = lines.get("model")
+        model, head = named if isinstance(named, str) else None, "linear"
+    if model is None:
+        raise UserError(
+            f"{path} names no network (model: NAME), so it is not what a run wrote; give the weights of the run as a "
+            "file, with --teacher NETWORK."
+        )
+    return RecordedNetwork(model=model, head=head)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run was begun there and has left its weights."""
+    return (folder / "config.yaml").is_file() and (folder / "weights.safetensors").is_file()
+
+
+def recorded_lines(path: Path) -> dict[str, object]:
+    """The `name: value` lines of a recorded configuration, before anything is known of its task."""
+    try:
+        # This loader makes nothing but strings, lists and mappings, so no value can be malformed.
+        lines = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        lines = None
+    if not isinstance(lines, dict):
+        raise UserError(
+            f"{path} does not hold the `name: value` lines of a run's configuration; give the folder of another run."
+        )
+    return lines
