@@ -17,6 +17,7 @@ from .recorded import is_finished, recorded_lines
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
 EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/
 _TRAINED_STAGES = ("crt", "lws")
+_NEEDS_LINEAR_HEAD = ("lws", "tau-norm")
 
 
 def resolved(config: LongtailConfig) -> LongtailConfig:
@@ -65,7 +66,7 @@ def _with_teacher(config: LongtailConfig) -> LongtailConfig:
 
 def _with_first_stage(config: LongtailConfig) -> LongtailConfig:
     """A second stage sees the images that the first was trained on, and starts from its network."""
-    stage1 = config.method.stage1
+    stage1, stage2 = config.method.stage1, config.method.stage2
     assert stage1 is not None
     stage1 = stage1.expanduser().absolute()
     earlier = first_stage_config(stage1)
@@ -77,6 +78,11 @@ def _with_first_stage(config: LongtailConfig) -> LongtailConfig:
         )
     if config.method.model not in (None, earlier.method.model):
         raise UserError(f"{stage1} holds a {earlier.method.model}; leave out --model {config.method.model}.")
+    if stage2 in _NEEDS_LINEAR_HEAD and earlier.method.head == "cosine":
+        raise UserError(
+            f"--stage2 {stage2} changes the lengths of a linear classifier's weights, which the cosine classifier of "
+            f"{stage1} ignores; take --stage2 crt or ncm, or train the first stage with --head linear."
+        )
     return replace(
         config,
         data=replace(data, data_root=root),

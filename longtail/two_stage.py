@@ -7,6 +7,8 @@
 | tau-norm | the old weights over their norm to the power tau, no bias | nothing; tau chosen on the validation images |
 | ncm | cosine with the mean feature of each class | nothing |
 
+lws and tau-norm need a linear classifier to start from: the lengths of a cosine one's weights say nothing.
+
 Shape suffixes: B images, N all images of a split, C classes, D features.
 """
 

@@ -60,3 +60,14 @@ def test_a_first_stage_of_another_task_is_said_alone(
     assert longtail("--stage2", "ncm", "--from", folder) == 2
     said = capsys.readouterr().err
     assert said == f"error: {folder} is a run of `ssl`; a second stage starts from a run of `longtail`.\n"
+
+
+@pytest.mark.parametrize("stage", ["lws", "tau-norm"])
+def test_a_cosine_classifier_has_no_lengths_to_change(
+    longtail: Longtail, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    folder = run_folder(tmp_path / "ldam", "{task: longtail, model: wrn-digits, head: cosine, label_loss: ldam}")
+    assert longtail("--stage2", stage, "--stage1", folder) == 2
+    said = capsys.readouterr().err
+    assert f"which the cosine classifier of {folder} ignores; take --stage2 crt or ncm" in said
+    assert longtail("--stage2", "crt", "--stage1", folder, "--print-config") == 0
