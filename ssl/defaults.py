@@ -64,21 +64,44 @@ def resolved(config: SSLConfig) -> SSLConfig:
 
 
 def _data(data: DataOptions, preset: Preset) -> DataOptions:
-    tail = {} if data.labels is not None else LONG_TAILS.get(data.dataset, {})
-    filled = {name: value for name, value in tail.items() if getattr(data, name) is None}
+    if data.labels is not None and data.dataset in LONG_TAILS:
+        raise UserError(
+            f"{data.dataset} is a long-tailed split, and --labels {data.labels} asks for a balanced one; take --dataset "
+            f"{base_of(data.dataset)} for that, or --labeled-head for another tail."
+        )
+    filled = {name: value for name, value in LONG_TAILS.get(data.dataset, {}).items() if getattr(data, name) is None}
     data = replace(data, **filled)
     is_tailed = data.labeled_head is not None
-    if is_tailed and data.imbalance is None:
-        raise UserError("--labeled-head asks for a long tail; say how long with --imbalance (1 for none).")
-    if not is_tailed:
-        only_tailed = ("unlabeled_head", "imbalance", "unlabeled_imbalance")
-        if given := [f"--{name.replace('_', '-')}" for name in only_tailed if getattr(data, name) is not None]:
-            raise UserError(f"{given[0]} is for long tails, which start with --labeled-head.")
+    if found := _tail_problem(data, _tail_options(data)):
+        raise UserError(found)
     if data.labels is None and not is_tailed and not preset.all_labels:
         data = replace(data, labels=DEFAULT_LABELS)
     included = data.include_labeled if data.include_labeled is not None else not is_tailed
     ratio = (data.unlabeled_ratio or preset.unlabeled_ratio) if preset.unlabeled else data.unlabeled_ratio
     return replace(data, include_labeled=included, unlabeled_ratio=ratio)
+
+
+def _tail_options(data: DataOptions) -> list[str]:
+    """What was asked for that only a long tail has."""
+    names = [name for name in ("unlabeled_head", "imbalance", "unlabeled_imbalance") if getattr(data, name) is not None]
+    names += ["unlabeled_shape"] if data.unlabeled_shape != "consistent" else []
+    return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def _tail_problem(data: DataOptions, given: list[str]) -> str | None:
+    """Why these options cannot describe a split; None where they can."""
+    if data.labeled_head is None:
+        return f"{given[0]} is for long tails, which start with --labeled-head." if given else None
+    if data.imbalance is None:
+        return "--labeled-head asks for a long tail; say how long with --imbalance (1 for none)."
+    if data.unlabeled_head is None and (of_drawn := [option for option in given if option != "--imbalance"]):
+        return (
+            f"{of_drawn[0]} says how many unlabelled images of each class are drawn, but without --unlabeled-head every "
+            f"image that is not labelled is unlabelled; give --unlabeled-head, or leave it out."
+        )
+    if data.unlabeled_shape == "uniform" and data.unlabeled_imbalance is not None:
+        return "--unlabeled-shape uniform draws all classes alike, so --unlabeled-imbalance changes nothing; keep one."
+    return None
 
 
 def _model(dataset: str) -> str:
@@ -151,8 +174,9 @@ def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
         found.append("logit-adjust and logit-adjust-posthoc both correct for the same prior; keep one of them.")
     if {"abc", "logit-adjust-posthoc"} <= set(given.add_on):
         found.append("abc evaluates a head that is balanced already; leave out logit-adjust-posthoc.")
-    if config.data.unlabeled_shape != "consistent" and config.data.labels is not None:
-        found.append("--unlabeled-shape is for long tails, which start with --labeled-head.")
+    is_adjusted = any(add_on.startswith("logit-adjust") for add_on in given.add_on)
+    if given.adjustment != AlgorithmOptions.adjustment and not is_adjusted:
+        found.append("--adjustment is for --add-on logit-adjust and logit-adjust-posthoc; give one of them too.")
     if preset.unlabeled:
         return found
     parts = ["teacher", "targets", "sharpening", "student_view", "acceptance", "threshold", "fairness_weight"]
@@ -163,7 +187,10 @@ def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
     asked += ["--unlabeled-ratio"] if config.data.unlabeled_ratio is not None else []
     if asked:
         found.append(f"{name} looks at no unlabelled image, so {asked[0]} has nothing to act on; leave it out.")
-    if preset.all_labels and (config.data.labels is not None or config.data.labeled_head is not None):
+    # Of a tail with two heads it is shown the labels of both parts, so there the heads say which images it gets.
+    has_two_heads = config.data.unlabeled_head is not None or config.data.dataset in LONG_TAILS
+    asks_for_few = config.data.labels is not None or (config.data.labeled_head is not None and not has_two_heads)
+    if preset.all_labels and asks_for_few:
         found.append(f"{name} is shown every label; leave out --labels and --labeled-head.")
     return found
 

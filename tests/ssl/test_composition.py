@@ -65,9 +65,10 @@ def configure_again(config):
     return resolved(config)  # what a resumed run does with the recorded configuration
 
 
+@pytest.mark.parametrize("dataset", ["digits", "digits-lt"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_resolved_configuration_resolves_to_itself(name):
-    config = configure(algorithm=name)
+def test_a_resolved_configuration_resolves_to_itself(name, dataset):
+    config = configure(algorithm=name, dataset=dataset)
     assert configure_again(config) == config
 
 
@@ -108,6 +109,7 @@ REFUSED = [
     ({"algorithm": "supervised", "threshold": 0.9}, "supervised looks at no unlabelled image"),
     ({"algorithm": "supervised", "add_on": "abc"}, "supervised looks at no unlabelled image"),
     ({"algorithm": "fully-supervised", "labels": 40}, "is shown every label"),
+    ({"algorithm": "fully-supervised", "labeled_head": 40, "imbalance": 2.0}, "is shown every label"),
     ({"add_on": ("logit-adjust", "logit-adjust-posthoc")}, "both correct for the same prior"),
     ({"add_on": ("abc", "logit-adjust-posthoc")}, "balanced already"),
     ({"add_on": ("darp", "darp")}, "given once"),
@@ -118,6 +120,26 @@ REFUSED = [
     ({"labeled_head": 20}, "say how long with --imbalance"),
     ({"imbalance": 10.0}, "--imbalance is for long tails"),
     ({"labels": 40, "unlabeled_shape": "reversed"}, "--unlabeled-shape is for long tails"),
+    ({"unlabeled_shape": "reversed"}, "--unlabeled-shape is for long tails"),
+    ({"dataset": "digits-lt", "labels": 40}, "digits-lt is a long-tailed split, and --labels 40 asks for a balanced"),
+    (
+        {"labeled_head": 20, "imbalance": 2.0, "unlabeled_shape": "reversed"},
+        "--unlabeled-shape says .* --unlabeled-head",
+    ),
+    (
+        {"labeled_head": 20, "imbalance": 2.0, "unlabeled_shape": "uniform"},
+        "--unlabeled-shape says .* --unlabeled-head",
+    ),
+    (
+        {"labeled_head": 20, "imbalance": 2.0, "unlabeled_imbalance": 3.0},
+        "--unlabeled-imbalance says .* give --unlabeled-head",
+    ),
+    (
+        {"dataset": "digits-lt", "unlabeled_shape": "uniform", "unlabeled_imbalance": 3.0},
+        "so --unlabeled-imbalance changes nothing",
+    ),
+    ({"adjustment": 2.0}, "--adjustment is for --add-on logit-adjust and logit-adjust-posthoc"),
+    ({"adjustment": 2.0, "add_on": "abc"}, "--adjustment is for --add-on logit-adjust"),
     ({"loss": {"name": "kl", "beta": 0.1}}, "Loss 'kl' has no option 'beta'"),
     ({"loss": {"beta": 0.1}}, "Loss 'ce' has no option 'beta'"),
     ({"treshold": 0.9}, "Did you mean 'threshold'"),
@@ -133,5 +155,6 @@ def test_what_has_no_meaning_is_refused_with_the_reason(options, message):
 def test_long_tailed_names_stand_for_their_usual_split():
     data = configure(dataset="cifar10-lt").data
     assert (data.labeled_head, data.unlabeled_head, data.imbalance, data.include_labeled) == (1500, 3000, 100.0, False)
-    assert configure(dataset="cifar10-lt", labels=40).data.labeled_head is None
+    assert configure(dataset="cifar10-lt", unlabeled_shape="reversed").data.unlabeled_head == 3000
+    assert configure(dataset="cifar10-lt", labeled_head=500, imbalance=50.0).data.labeled_head == 500
     assert configure(dataset="cifar10").data.include_labeled is True
