@@ -78,7 +78,9 @@ def run(words: list[str], folder: Path) -> dict[str, Any]:
     return json.loads(result.read_text())
 
 
-def one_seed(seed: int, common: list[str], place: Path, only: list[str]) -> dict[str, dict[str, float | None]]:
+def one_seed(
+    seed: int, common: list[str], teacher: list[str], place: Path, only: list[str]
+) -> dict[str, dict[str, float | None]]:
     """Accuracies by method; the teacher's among them, as every student found it."""
     found: dict[str, dict[str, float | None]] = {}
     for name in METHODS:
@@ -87,7 +89,7 @@ def one_seed(seed: int, common: list[str], place: Path, only: list[str]) -> dict
             continue
         distills = "--loss" in words
         shared = _without_model(common) if "--stage1" in words else common
-        shared = shared if distills else _without(shared, "--teacher")
+        shared = [*shared, *teacher] if distills else shared
         result = run([*words, *shared, "--seed", str(seed)], place / name)
         found[name] = result["accuracy"]["last"]
         if "teacher" in result:
@@ -157,14 +159,14 @@ def main() -> None:
 def train_seed(seed: int, options: argparse.Namespace) -> dict[str, dict[str, float | None]]:
     """Everything of one seed: the teacher where it is a run of its own, then every method."""
     common = ["--threads", options.threads]
-    for name in ("dataset", "data_root", "imbalance", "model", "teacher", "epochs", "batch_size"):
+    for name in ("dataset", "data_root", "imbalance", "model", "epochs", "batch_size"):
         if getattr(options, name) is not None:
             common += [f"--{name.replace('_', '-')}", getattr(options, name)]
     place = Path("runs") / "longtail-results" / options.name / f"seed{seed}"
     place.mkdir(parents=True, exist_ok=True)
     needs_stage1 = any("STAGE1" in METHODS[name][1] for name in options.only)
     only = sorted({*options.only, *(["ce"] if needs_stage1 else [])}, key=list(METHODS).index)
-    return one_seed(seed, common + _teacher(options, seed, common, place, only), place, only)
+    return one_seed(seed, common, _teacher(options, seed, common, place, only), place, only)
 
 
 def write(options: argparse.Namespace, by_seed: dict[int, dict], seconds: float) -> None:
@@ -191,12 +193,14 @@ def write(options: argparse.Namespace, by_seed: dict[int, dict], seconds: float)
 
 
 def _teacher(options: argparse.Namespace, seed: int, common: list[str], place: Path, only: list[str]) -> list[str]:
-    """On other data than the embedded digits, whose teacher is trained on the way, it is a run of its own."""
-    if options.dataset in (None, "digits-lt") or not any("--loss " in METHODS[name][1] for name in only):
+    """The words that name the students' teacher, which is a run of its own on other data than the embedded digits."""
+    if not any("--loss " in METHODS[name][1] for name in only):
         return []
+    if options.dataset in (None, "digits-lt"):
+        return [] if options.teacher is None else ["--teacher", options.teacher]
     if options.teacher is None:
         sys.exit("Give --teacher NETWORK: it is trained first, by cross-entropy.")
-    words = [*_without(_without(common, "--teacher"), "--model"), "--model", options.teacher, "--seed", str(seed)]
+    words = [*_without(common, "--model"), "--model", options.teacher, "--seed", str(seed)]
     run(words, place / TEACHER)
     return ["--teacher-checkpoint", str(place / TEACHER)]
 
