@@ -102,24 +102,34 @@ class Consistency(nn.Module):
 
     def pseudo_labels(self, seen: Forward) -> PseudoLabels:
         """From the teacher's logits to what the student is to agree with, and how much."""
-        logits_UC = seen.logits.teacher
+        target_UC = seen.logits.teacher
         predictions = Predictions(
-            unlabeled=softmax(logits_UC.detach(), 1),
+            unlabeled=softmax(target_UC.detach(), 1),
             labeled=softmax(seen.logits.labeled.detach(), 1),
             labels=seen.batch.labels,
             index=seen.batch.index,
             step=seen.step,
         )
-        self.alignment.observe(predictions)
-        shift_C = self.alignment.shift()
-        aligned_UC = logits_UC if shift_C is None else logits_UC + shift_C
-        target_UC = aligned_UC if self.alignment.shifts_targets else logits_UC
+        if self.alignment.shifts_targets:
+            target_UC = self.align(target_UC, predictions)
         for add_on in self.add_ons:
             target_UC = add_on.refine(target_UC, seen)
-        judged_UC = target_UC if shift_C is None or self.alignment.shifts_targets else aligned_UC
-        if judged_UC is not logits_UC:
-            predictions.unlabeled = softmax(judged_UC.detach(), 1)
+        if self.add_ons:
+            predictions.unlabeled = softmax(target_UC.detach(), 1)
+        if not self.alignment.shifts_targets:
+            # Last, so that an image's weight is judged on the very prediction that its label is taken from.
+            self.align(target_UC, predictions)
         return PseudoLabels(target_UC.argmax(1), self.acceptance(predictions), self.targets(target_UC))
+
+    def align(self, logits_UC: Tensor, predictions: Predictions) -> Tensor:
+        """The logits after the alignment, which has seen the predictions before it and changes them alike."""
+        self.alignment.observe(predictions)
+        shift_C = self.alignment.shift()
+        if shift_C is None:
+            return logits_UC
+        aligned_UC = logits_UC + shift_C
+        predictions.unlabeled = softmax(aligned_UC.detach(), 1)
+        return aligned_UC
 
     def look(self, model: nn.Module, batch: Batch, step: int, averaged: nn.Module | None) -> Forward:
         """One forward of all views that the network itself sees, so that each takes part in BatchNorm's statistics."""

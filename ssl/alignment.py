@@ -20,7 +20,7 @@ class Alignment(nn.Module):
     """The base, which changes nothing: pseudo-labels as the teacher gives them."""
 
     shifts_targets = False
-    """Whether targets see the aligned predictions, or acceptance alone."""
+    """Whether targets see the aligned predictions, or acceptance alone; these are aligned after the add-ons."""
 
     def observe(self, seen: Predictions) -> None:
         """Nothing to keep."""

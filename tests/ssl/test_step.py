@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
-from tailmatch.ssl import PRESETS, Parts, build_task
+from tailmatch.ssl import PRESETS, Acceptance, AddOn, Parts, build_task
 from tailmatch.ssl.api import configure
 
 CPU = torch.device("cpu")
@@ -101,6 +101,33 @@ def test_fixmatchs_step_is_its_paper(make_task):
     assert losses["consistency"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert losses["supervised"].item() == pytest.approx(cross_entropy(labeled, batch.labels).item(), rel=1e-5)
     assert torch.equal(pseudo.labels, label)
+
+
+class Reversed(AddOn):
+    """Takes every prediction for its opposite."""
+
+    def refine(self, target_UC, seen):
+        return target_UC.flip(1)
+
+
+class Listening(Acceptance):
+    """Accepts everything and remembers what it was shown."""
+
+    def forward(self, seen):
+        self.shown = seen.unlabeled
+        return super().forward(seen)
+
+
+def test_uniform_alignment_judges_the_predictions_that_add_ons_have_refined(make_task):
+    algorithm = make_task(algorithm="softmatch").algorithm
+    algorithm.add_ons, algorithm.acceptance, algorithm.alignment.momentum = (Reversed(),), Listening(), 0.0
+    task = make_task()
+    seen = algorithm.look(task.model.train(), task.batches(5, SILENT), 5, None)
+    pseudo = algorithm.pseudo_labels(seen)
+    refined = seen.logits.teacher.detach().softmax(1).flip(1)
+    assert torch.equal(pseudo.labels, refined.argmax(1))
+    evened = refined / refined.mean(0)
+    torch.testing.assert_close(algorithm.acceptance.shown, evened / evened.sum(1, keepdim=True))
 
 
 def test_a_mean_teacher_is_the_average_and_learns_nothing(make_task):
