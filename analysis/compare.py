@@ -22,11 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from .groups import GROUP_NAMES, Groups
+from .groups import ALL_AND_GROUPS, GROUP_NAMES, Groups
 from .runs import Method
 
 Floats = npt.NDArray[np.floating[Any]]
-ALL_AND_GROUPS = ("all", *GROUP_NAMES)
 LEVEL_PERCENT = 95
 _DRAWN_AT_ONCE = 2**20  # resampled samples in memory at a time
 # 97.5 % quantiles of Student's t by degrees of freedom; between them, linear in 1 / freedom is right to 0.5 %.

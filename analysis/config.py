@@ -59,6 +59,9 @@ class AnalyzeConfig:
         )
         if few_below > many_above + 1:
             found.append(f"Few-shot below {few_below} and many-shot above {many_above} images would overlap.")
+        for name in thresholds:
+            if getattr(self, name) < 0:
+                found.append(f"{name} is a number of training images, at least 0, got {getattr(self, name)}.")
         if self.draws < 100:
             found.append(f"draws must be at least 100 for the ends of an interval, got {self.draws}.")
         if self.seed < 0:

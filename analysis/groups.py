@@ -23,6 +23,7 @@ import numpy.typing as npt
 from ..errors import UserError, unknown_name
 
 GROUP_NAMES = ("many", "medium", "few")
+ALL_AND_GROUPS = ("all", *GROUP_NAMES)
 RULES = ("auto", "default", "oltr", "thirds", "none")
 # Benchmarks whose literature agrees on a rule: with it ImageNet-LT has 385/479/136 classes, Places-LT 132/156/77.
 PRESETS = {"imagenet-lt": "default", "places-lt": "oltr", "inaturalist2018": "default"}

@@ -14,7 +14,7 @@ from typing import Any
 from .runs import Method, Run
 
 # Where and how a run was computed and recorded, which its outcome does not depend on (but for rounding).
-_MACHINE = frozenset({"device", "threads", "workers", "compile", "channels_last", "data_root", "download"})
+_MACHINE = frozenset({"device", "threads", "workers", "compile", "channels_last", "data_root"})
 _RECORDS = frozenset({"out", "resume", "config", "profile", "log_every", "eval_every", "checkpoint_every", "baseline"})
 NOT_IDENTITY = {"seed"} | _MACHINE | _RECORDS
 _SEED_OR_TIME = re.compile(r"(?<![a-z0-9])s(eed)?[-_=]?\d+(?![a-z0-9])|\d{8}-\d{6}", re.IGNORECASE)
@@ -38,7 +38,7 @@ def identity(run: Run) -> str:
     """What decides a run's outcome but for the seed, as a word to compare."""
     if not run.config:
         return f"file:{run.family}"
-    kept = {key: value for key, value in run.config.items() if key not in NOT_IDENTITY}
+    kept = {key: value for key, value in run.settings.items() if key not in NOT_IDENTITY}
     # A teacher or a first stage of the same seed lies in a folder named after it; that makes no other method.
     return _SEED_OR_TIME.sub("*", json.dumps(kept, sort_keys=True, default=str))
 
@@ -59,7 +59,7 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
     That is first of all another network or other data than most have, since such results are not compared unawares;
     then, where names are still equal, the options that differ.
     """
-    configs = [flat_config(run.config) for run in runs]
+    configs = [run.settings for run in runs]
     additions = _uncommon(configs)
     heads = [(run.label, tuple(added)) for run, added in zip(runs, additions, strict=True)]
     for head in {head for head in heads if heads.count(head) > 1}:
@@ -90,8 +90,7 @@ def default_reference(methods: Sequence[Method]) -> Method:
 def configuration_differences(methods: Sequence[Method]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """(options that differ: a value per method, options that all share), as words by dotted name."""
     configs = [
-        {key: value for key, value in flat_config(method.runs[0].config).items() if key not in NOT_IDENTITY}
-        for method in methods
+        {key: value for key, value in method.runs[0].settings.items() if key not in NOT_IDENTITY} for method in methods
     ]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     rows = {key: [words_of(config[key]) if key in config else "" for config in configs] for key in keys}
@@ -138,16 +137,3 @@ def _differences(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         [f"{key.split('.')[-1]}={values[key][place]}" for key in chosen if values[key][place]]
         for place in range(len(configs))
     ]
-
-
-def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted name: `{"loss": {"beta": 1}}` is `loss.beta`, and a group's own name is `loss`."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flat_config(value, f"{prefix}{key}.")
-        elif key == "name" and prefix:
-            flat[prefix[:-1]] = value
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

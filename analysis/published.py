@@ -13,13 +13,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from .groups import GROUP_NAMES
-from .methods import flat_config
-from .runs import Method, Run
+from .groups import ALL_AND_GROUPS
+from .runs import Method, Run, flat_config
 
-RESULTS = ("all", *GROUP_NAMES)
-_SHOWN = {"method", "note", "sd", *RESULTS}
-COLUMNS = ("method", *RESULTS, "sd", "source", "title", "caveats")
+_SHOWN = {"method", "note", "sd", *ALL_AND_GROUPS}
+COLUMNS = ("method", *ALL_AND_GROUPS, "sd", "source", "title", "caveats")
 
 
 def published_tables() -> list[dict[str, Any]]:
@@ -72,7 +70,7 @@ def _equal(wanted: Any, got: Any) -> bool:
 
 def _as_accuracy(row: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"method": row["method"], "sd": row.get("sd")}
-    for name in RESULTS:
+    for name in ALL_AND_GROUPS:
         value = row.get(name)
         shown[name] = value if value is None or table["metric"] == "accuracy" else round(100 - value, 4)
     # Rows of one table can belong to different protocols (40 labels and 250), though not to different data here.

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from .charts.base import mean_std, with_spread
-from .charts.data import ALL_GROUPS
 from .compare import Difference
 from .figures import Figures
-from .groups import GROUP_NAMES
+from .groups import ALL_AND_GROUPS, GROUP_NAMES
 from .methods import configuration_differences
 from .report import Report, Verdict
 from .report_tables import configuration_table, detail_tables, main_table, runs_table
@@ -154,7 +153,7 @@ def teachers(methods: Sequence[Method]) -> dict[str, str]:
     for run in (run for method in methods for run in method.runs):
         teacher = run.result.get("teacher")
         if isinstance(teacher, dict) and isinstance(teacher.get("accuracy"), dict):
-            values = [(group, teacher["accuracy"].get(group)) for group in ALL_GROUPS]
+            values = [(group, teacher["accuracy"].get(group)) for group in ALL_AND_GROUPS]
             words = ", ".join(
                 f"{group} {100 * value:.1f} %" for group, value in values if isinstance(value, (int, float))
             )

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from .charts.base import mean_std, signed, with_spread
-from .charts.data import ALL_GROUPS
 from .compare import LEVEL_PERCENT, Difference
-from .groups import GROUP_NAMES
+from .groups import ALL_AND_GROUPS, GROUP_NAMES
 from .metrics import METRICS
 from .report import Cell, Column, Row, Table, cell, relative_link, table_from_frame
 from .runs import Method, Run
@@ -33,10 +32,10 @@ def spread_cell(values: np.ndarray, scale: float, decimals: int, best: float | N
 
 def main_table(methods: Sequence[Method], published: pd.DataFrame | None) -> Table:
     """Accuracy of every method over all classes and by group, papers' rows below ours."""
-    ours = {group: [mean_std(method.values("top1", group))[0] for method in methods] for group in ALL_GROUPS}
+    ours = {group: [mean_std(method.values("top1", group))[0] for method in methods] for group in ALL_AND_GROUPS}
     papers = published if published is not None else pd.DataFrame()
     shown = [
-        group for group in ALL_GROUPS
+        group for group in ALL_AND_GROUPS
         if np.isfinite(ours[group]).any() or (group in papers and papers[group].notna().any())
     ]  # fmt: skip
     rows = []

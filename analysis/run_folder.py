@@ -32,6 +32,7 @@ _RESULT_TYPES: dict[str, tuple[type, str]] = {
     "accuracy": (dict, "names and values"),
     "groups": (dict, "names and values"),
     "add_ons": (list, "a list"),
+    "own_parts": (dict, "names and values"),
 }
 _SEED_IN_NAME = re.compile(r"^(.+?)[-_. ]*seed[-_=]?(\d+)$", re.IGNORECASE)
 
@@ -146,6 +147,8 @@ def _check_types(file: Path, result: Mapping[str, Any]) -> None:
             raise BrokenFile(file, f"{name} must be {wanted}, got {result[name]!r}")
     if any(not isinstance(word, str) for word in result.get("add_ons") or ()):
         raise BrokenFile(file, f"add_ons must be a list of words, got {result['add_ons']!r}")
+    if any(not isinstance(word, str) for word in (result.get("own_parts") or {}).values()):
+        raise BrokenFile(file, f"own_parts must name a class for each part, got {result['own_parts']!r}")
 
 
 def _array(arrays: NpzReader, name: str, kinds: str, wanted: str, dimensions: int = 1) -> Array:
@@ -158,7 +161,7 @@ def _array(arrays: NpzReader, name: str, kinds: str, wanted: str, dimensions: in
         raise BrokenFile(arrays.path, f"{name} must be {wanted}, got {dtype} of shape {shape}")
     if 0 in shape:
         raise BrokenFile(arrays.path, f"{name} is empty")
-    return arrays.read(name) if dimensions == 1 else np.empty(0)
+    return arrays.read(name) if dimensions < 2 else np.empty(0)
 
 
 def _whole_numbers(arrays: NpzReader, name: str) -> Array:
@@ -224,8 +227,8 @@ def _names(
     match = _SEED_IN_NAME.match(named.name)
     label, seed = (match[1], int(match[2])) if match else (named.name, None)
     family = str(named.parent / label)
-    if "method" in arrays and arrays.dtypes["method"].kind == "U":
-        label = family = str(arrays.read("method"))
-    if "seed" in arrays and arrays.dtypes["seed"].kind in "iu":
-        seed = int(arrays.read("seed"))
+    if "method" in arrays:
+        label = family = str(_array(arrays, "method", "U", "one word", dimensions=0))
+    if "seed" in arrays:
+        seed = int(_array(arrays, "seed", "iu", "one integer", dimensions=0))
     return named.name, label, family, seed

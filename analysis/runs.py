@@ -66,6 +66,11 @@ class Run:
         return loss_of(self.config, self.result)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration by dotted names, with a user's own parts in the place of those they stand in for."""
+        return flat_config(self.config) | own_parts(self.result)
+
+    @property
     def num_classes(self) -> int:
         return len(self.train_class_counts)
 
@@ -125,15 +130,12 @@ class Run:
             yield slice(start, start + len(chunk)), chunk.astype(np.float32)
             start += len(chunk)
 
+    @cached_property
     def metrics_frame(self) -> pd.DataFrame:
         """metrics.jsonl as a table: a row per line, a column per tag beside `step` and `seconds`, NaN where not logged.
 
         A line cut off by a crash ends it; without the file the table is empty.
         """
-        return self._metrics_frame
-
-    @cached_property
-    def _metrics_frame(self) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         with suppress(OSError, ValueError), (self.path / "metrics.jsonl").open(encoding="utf-8") as file:
             rows.extend(json.loads(line) for line in file)
@@ -148,20 +150,23 @@ class Run:
         return None
 
     def head(self) -> tuple[Array, Array] | None:
-        """The classifier's weights [C, D] and biases [C]; None where weights.safetensors does not tell."""
+        """The linear classifier that gave the stored logits: weights [C, D] and biases [C].
+
+        None where weights.safetensors does not tell which it is, where the classifier is of another kind (one that
+        compares directions has no norms, one with a factor for each class has others), and where the logits were
+        corrected after it.
+        """
+        if _is_not_plainly_linear(self.config):
+            return None
         found = _tensors(self.path / "weights.safetensors", ("weight", "bias"))
         heads = [name for name, array in found.items() if array.ndim == 2 and len(array) == self.num_classes]
         usual = [name for name in heads if name.split(".")[-2:-1] in (["fc"], ["head"], ["classifier"], ["linear"])]
-        chosen = usual if len(usual) == 1 else heads
+        balanced = [name for name in heads if name == "balanced.weight"]  # ABC's second one, which is evaluated
+        chosen = balanced or (usual if len(usual) == 1 else heads)
         if len(chosen) != 1:
             return None
         bias = found.get(f"{chosen[0].removesuffix('weight')}bias", np.zeros(self.num_classes, np.float32))
         return found[chosen[0]], bias
-
-    def head_weight(self) -> Array | None:
-        """The classifier's weights alone, [C, D]."""
-        head = self.head()
-        return head[0] if head else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,15 +205,44 @@ class Method:
         return np.stack([run.class_accuracy for run in self.runs])
 
 
+def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted name: `{"loss": {"beta": 1}}` is `loss.beta`, and a group's own name is `loss`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flat_config(value, f"{prefix}{key}.")
+        elif key == "name" and prefix:
+            flat[prefix[:-1]] = value
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def own_parts(result: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of a user's own making, `{"acceptance": "theirs.Every"}`, which the configuration cannot name."""
+    return dict(result.get("own_parts") or {})
+
+
 def algorithm_of(config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
     """The algorithm (ssl) or the method (longtail) that a run's files name."""
+    if "algorithm" in own_parts(result):
+        return own_parts(result)["algorithm"].rpartition(".")[2]
     return next((files[key] for files in (result, config) for key in ("algorithm", "method") if files.get(key)), None)
 
 
 def loss_of(config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
     """The loss that a run's files name."""
+    if "loss" in own_parts(result):
+        return own_parts(result)["loss"].rpartition(".")[2]
     given = result.get("loss") or config.get("loss")
     return given.get("name") if isinstance(given, Mapping) else given
+
+
+def _is_not_plainly_linear(config: Mapping[str, Any]) -> bool:
+    """Whether a run was evaluated by something else than weights times features plus biases."""
+    other_head = config.get("head") == "cosine" or config.get("stage2") in ("lws", "ncm")
+    corrected = config.get("post_hoc_tau") or "logit-adjust-posthoc" in (config.get("add_on") or ())
+    return bool(other_head or corrected)
 
 
 def _step(checkpoint: Path) -> int:

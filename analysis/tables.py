@@ -11,13 +11,11 @@ import numpy as np
 import pandas as pd
 
 from .compare import Difference
-from .groups import GROUP_NAMES
+from .groups import ALL_AND_GROUPS, GROUP_NAMES
 from .metrics import METRICS
 from .report import Table
 from .runs import Method
 from .table_text import to_latex, to_markdown
-
-ALL_AND_GROUPS = ("all", *GROUP_NAMES)
 
 
 def results_frame(methods: Sequence[Method]) -> pd.DataFrame:

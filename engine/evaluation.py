@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..analysis.groups import Groups, group_accuracy
+from ..analysis.groups import ALL_AND_GROUPS, GROUP_NAMES, Groups, group_accuracy
 
-GROUPS = ("all", "many", "medium", "few")
 LAST = 20
 Accuracy = dict[str, float | None]  # {"all", "many", "medium", "few"}; None for an empty group
 
@@ -41,7 +40,7 @@ class Evaluations:
     @property
     def median_of_last(self) -> Accuracy:
         tail = [row["test"] for row in self.rows[-LAST:]]
-        values = {group: [row[group] for row in tail if row[group] is not None] for group in GROUPS}
+        values = {group: [row[group] for row in tail if row[group] is not None] for group in ALL_AND_GROUPS}
         return {group: median(found) if found else None for group, found in values.items()}
 
     def selected_row(self) -> dict[str, Any] | None:
@@ -66,6 +65,6 @@ class Evaluations:
 def show(accuracy: Accuracy, groups: bool = False) -> str:
     """`97.2 %`, or `97.2 % (many 99.0, medium 96.1, few n/a)`."""
     words = {name: "n/a" if value is None else f"{100 * value:.1f}" for name, value in accuracy.items()}
-    if not groups or all(accuracy[name] is None for name in GROUPS[1:]):
+    if not groups or all(accuracy[name] is None for name in GROUP_NAMES):
         return f"{words['all']} %"
     return f"{words['all']} % (many {words['many']}, medium {words['medium']}, few {words['few']})"

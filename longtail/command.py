@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..analysis.groups import GROUP_NAMES
 from ..engine.config import to_yaml
-from ..engine.evaluation import GROUPS, Accuracy
+from ..engine.evaluation import Accuracy
 from ..engine.session import Session
 from ..engine.stopping import Interrupted
 from .build import build_task
@@ -69,7 +70,7 @@ def summary(path: Path, result: dict[str, Any], baseline: dict[str, Any] | None)
 
 def table(rows: list[tuple[str, Accuracy]]) -> str:
     """A line for each network and a column for each group of classes, in per cent."""
-    columns = (*GROUPS[1:], GROUPS[0])
+    columns = (*GROUP_NAMES, "all")
     width = max(len(name) for name, _ in rows) + 2
     lines = [f"  {'':<{width}}" + "".join(f"{column:>9}" for column in columns)]
     for name, accuracy in rows:

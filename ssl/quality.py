@@ -7,10 +7,8 @@ returns reaches a loss.
 import torch
 from torch import Tensor, nn
 
-from ..analysis.groups import Groups
+from ..analysis.groups import ALL_AND_GROUPS, Groups
 from ..engine.distributed import sum_over_processes
-
-_PARTS = ("all", "many", "medium", "few")
 
 
 class PseudoLabelQuality(nn.Module):
@@ -43,7 +41,7 @@ class PseudoLabelQuality(nn.Module):
         self.counts.zero_()
         seen, accepted, right = self.reported.cpu()
         found: dict[str, float | None] = {}
-        for part in _PARTS:
+        for part in ALL_AND_GROUPS:
             classes = torch.tensor(range(len(seen)) if part == "all" else getattr(self.groups, part), dtype=torch.long)
             found[f"ssl/utilisation/{part}"] = _share(accepted[classes], seen[classes])
             found[f"ssl/pseudo_label_accuracy/{part}"] = _share(right[classes], accepted[classes])

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..groups import ALL_AND_GROUPS
 from ..style import GROUP_TITLES, INK, MUTED
 from .base import (
     Chart,
@@ -16,7 +17,7 @@ from .base import (
     width_of_panels,
     with_spread,
 )
-from .data import ALL_GROUPS, group_accuracy
+from .data import group_accuracy
 
 
 class GroupAccuracy(Chart):
@@ -28,7 +29,7 @@ class GroupAccuracy(Chart):
     def compute(self) -> pd.DataFrame:
         rows = []
         for method in self.methods:
-            for group in ALL_GROUPS:
+            for group in ALL_AND_GROUPS:
                 mean, std = mean_std(group_accuracy(method, group))
                 rows.append((method.name, group, 100 * mean, 100 * std, len(method.runs)))
         frame = pd.DataFrame(rows, columns=["method", "group", "accuracy_percent", "std_percent", "seeds"])
@@ -44,7 +45,7 @@ class GroupAccuracy(Chart):
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
-        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        groups = [group for group in ALL_AND_GROUPS if (frame["group"] == group).any()]
         axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
         for axis, group in zip(axes, groups, strict=True):
             part = frame[frame["group"] == group].reset_index(drop=True)

@@ -5,10 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..groups import ALL_AND_GROUPS
 from ..metrics import ECE_BINS, calibration_error
 from ..style import GROUP_TITLES, MUTED
 from .base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis, width_of_panels
-from .data import ALL_GROUPS, filled_groups, samples_of
+from .data import filled_groups, samples_of
 
 FEWEST_SAMPLES = 5
 """A bin of fewer test samples says nothing about a rate and is not drawn."""
@@ -47,7 +48,7 @@ class Reliability(Chart):
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
-        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        groups = [group for group in ALL_AND_GROUPS if (frame["group"] == group).any()]
         names = list(dict.fromkeys(frame["method"]))
         upper, lower = figure.subplots(
             2, len(groups), sharex="row", sharey="row", squeeze=False, height_ratios=[1.5, 0.1 + 0.13 * len(names)]

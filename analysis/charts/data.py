@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from safetensors import SafetensorError, safe_open
 
 from ..groups import GROUP_NAMES
 from ..npz_reader import NpzReader
@@ -17,7 +16,6 @@ from ..runs import Method, Run
 
 Array = npt.NDArray[Any]
 
-ALL_GROUPS = ("all", *GROUP_NAMES)
 MOST_LOGITS = 20_000_000
 """Logits that a sweep works on: a fair sample of 20,000 test images of a thousand classes, and everything below."""
 
@@ -109,7 +107,7 @@ def paired_gain(method: Method, base: Method) -> Array:
 
 def curve(run: Run, tag: str) -> pd.Series:
     """A logged value by training step; empty where it was not logged."""
-    frame = run.metrics_frame()
+    frame = run.metrics_frame
     if tag not in frame or "step" not in frame:
         return pd.Series(dtype=float)
     kept = frame[["step", tag]].dropna()
@@ -133,20 +131,3 @@ def logits_sample(run: Run) -> tuple[Array, Array] | None:
         logits[filled : filled + len(inside)] = chunk[inside]
         filled += len(inside)
     return logits, run.labels[chosen]
-
-
-def head_bias(run: Run) -> Array:
-    """The classifier's bias [C], zeros where it has none: the one beside the weights that `Run.head_weight` found."""
-    weight, none = run.head_weight(), np.zeros(run.num_classes, dtype=np.float32)
-    if weight is None:
-        return none
-    try:
-        with safe_open(run.path / "weights.safetensors", framework="numpy") as file:
-            names = set(file.keys())
-            for name in (name for name in names if name.endswith("weight")):
-                beside = f"{name.removesuffix('weight')}bias"
-                if beside in names and np.array_equal(file.get_tensor(name), weight):
-                    return np.asarray(file.get_tensor(beside))
-    except (OSError, SafetensorError, TypeError, AttributeError):
-        pass
-    return none

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..compare import LEVEL_PERCENT, Difference
+from ..groups import ALL_AND_GROUPS
 from ..runs import Method
 from ..style import GROUP_TITLES, INK, MUTED
 from .base import Chart, NoData, label, light_grid, name_rows, row_height, signed, width_of_panels
-from .data import ALL_GROUPS
 
 
 class Differences(Chart):
@@ -48,7 +48,7 @@ class Differences(Chart):
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
         names = list(dict.fromkeys(frame["method"]))
-        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        groups = [group for group in ALL_AND_GROUPS if (frame["group"] == group).any()]
         axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
         low, high = min(0.0, frame["low_percent"].min()), max(0.0, frame["high_percent"].max())
         # The numbers stand in a column of their own, right of every interval.

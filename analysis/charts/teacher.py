@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ..groups import ALL_AND_GROUPS
 from ..style import GROUP_TITLES, INK
 from .base import Chart, NoData, bar_axis, name_rows, width_of_panels
-from .data import ALL_GROUPS, filled_groups, samples_of
+from .data import filled_groups, samples_of
 
 # Agreement in blues, disagreement in the warm half; the lightness alone already orders them in print.
 OUTCOMES = {
@@ -56,7 +57,7 @@ class TeacherAgreement(Chart):
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
-        groups = [group for group in ALL_GROUPS if (frame["group"] == group).any()]
+        groups = [group for group in ALL_AND_GROUPS if (frame["group"] == group).any()]
         names = list(dict.fromkeys(frame["method"]))
         axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
         for axis, group in zip(axes, groups, strict=True):

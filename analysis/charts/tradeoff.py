@@ -18,7 +18,7 @@ from ..outcome import rows_at_a_time
 from ..runs import Run
 from ..style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
 from .base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis
-from .data import filled_groups, group_accuracy, group_of_class, head_bias, logits_sample
+from .data import filled_groups, group_accuracy, group_of_class, logits_sample
 
 TAUS = np.linspace(0, 2, 9)
 MOST_NORM_CURVES = 3
@@ -153,10 +153,11 @@ def sweeps(run: Run, head: str, tail: str, with_norms: bool) -> list[tuple[str, 
     rows = [
         ("adjustment", float(tau), *accuracies(predicted_N)) for tau, predicted_N in zip(TAUS, adjusted, strict=True)
     ]
-    weight_CD = run.head_weight() if with_norms else None
-    if weight_CD is not None:
+    classifier = run.head() if with_norms else None
+    if classifier is not None:
         # The features are not stored, but the logits without the bias are the weights times the features.
-        norms_C, bias_C = np.linalg.norm(weight_CD, axis=1), head_bias(run)
+        weight_CD, bias_C = classifier
+        norms_C = np.linalg.norm(weight_CD, axis=1)
         taus = TAUS[TAUS <= 1]
         scaled = predictions_along(logits_NC, taus, lambda block, tau: (block - bias_C) / norms_C**tau)
         rows += [

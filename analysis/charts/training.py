@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..groups import ALL_AND_GROUPS
 from ..runs import Method, Run
 from ..style import GROUP_TITLES
 from .accuracy import spoken_seeds
@@ -22,7 +23,7 @@ from .base import (
     step_axis,
     width_of_panels,
 )
-from .data import ALL_GROUPS, class_table, curve
+from .data import class_table, curve
 
 MOST_POINTS = 200
 """Points on a curve: more cannot be seen at paper width."""
@@ -118,7 +119,7 @@ class TrainingCurves(CurveChart):
 
     def compute(self) -> pd.DataFrame:
         loss = curves(self.methods, ["train/loss"])
-        accuracy = curves(self.methods, [f"eval/accuracy/{group}" for group in ALL_GROUPS], scale=100)
+        accuracy = curves(self.methods, [f"eval/accuracy/{group}" for group in ALL_AND_GROUPS], scale=100)
         frame = pd.concat([part for part in (loss, accuracy) if len(part)] or [loss], ignore_index=True)
         if frame.empty:
             raise NoData("no run has a metrics.jsonl with losses or accuracies")
@@ -161,7 +162,7 @@ class PseudoLabels(CurveChart):
     title = "Pseudo-labels by class group"
 
     def compute(self) -> pd.DataFrame:
-        tags = [f"ssl/{what}/{group}" for what in ("utilisation", "pseudo_label_accuracy") for group in ALL_GROUPS]
+        tags = [f"ssl/{what}/{group}" for what in ("utilisation", "pseudo_label_accuracy") for group in ALL_AND_GROUPS]
         frame = curves(self.methods, tags, scale=100)
         if frame.empty:
             raise NoData("no run logged pseudo-labels")
@@ -179,7 +180,7 @@ class PseudoLabels(CurveChart):
         present = set(frame["tag"])
         rows = {"utilisation": "in use (%)", "pseudo_label_accuracy": "of these, right (%)"}
         rows = {what: text for what, text in rows.items() if any(tag.startswith(f"ssl/{what}/") for tag in present)}
-        groups = [group for group in ALL_GROUPS if any(tag.endswith(f"/{group}") for tag in present)]
+        groups = [group for group in ALL_AND_GROUPS if any(tag.endswith(f"/{group}") for tag in present)]
         axes = figure.subplots(len(rows), len(groups), sharex=True, sharey="row", squeeze=False)
         for number, (what, text) in enumerate(rows.items()):
             line = axes[number]

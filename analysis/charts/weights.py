@@ -27,7 +27,7 @@ class WeightNorms(Chart):
             raise NoData("all classes have the same number of training images")
         frames = []
         for method in self.methods:
-            heads = [weight for run in method.runs if (weight := run.head_weight()) is not None]
+            heads = [head[0] for run in method.runs if (head := run.head()) is not None]
             if not heads:
                 continue
             norms = np.stack([np.linalg.norm(weight, axis=1) for weight in heads])[:, classes["class_id"].to_numpy()]
@@ -36,7 +36,7 @@ class WeightNorms(Chart):
             std = norms.std(axis=0, ddof=1) if len(norms) > 1 else np.full(norms.shape[1], np.nan)
             frames.append(classes.assign(method=method.name, norm=norms.mean(axis=0), std=std))
         if not frames:
-            raise NoData("no run has weights.safetensors with a classifier of this many classes")
+            raise NoData("no run has weights.safetensors with a plain linear classifier of this many classes")
         return pd.concat(frames, ignore_index=True)
 
     def height(self) -> float:

@@ -1,5 +1,6 @@
 """Which runs are one method, and what methods are called."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,18 @@ def test_equal_labels_are_told_apart_by_the_options_that_differ(tmp_path: Path) 
         "fixmatch + ikl (beta=0.1, lr=0.03)",
         "fixmatch + ikl (beta=1, lr=0.03)",
         "fixmatch + ikl (beta=1, lr=0.1)",
+    ]
+
+
+def test_parts_of_ones_own_make_another_method(tmp_path: Path) -> None:
+    for name, parts in (("plain", {}), ("every", {"acceptance": "theirs.Every"}), ("loss", {"loss": "theirs.Ours"})):
+        folder = write_run(tmp_path / name, method="fixmatch", task="ssl", loss="kl")
+        result = json.loads((folder / "result.json").read_text())
+        (folder / "result.json").write_text(json.dumps({**result, "own_parts": parts}))
+    assert sorted(method.name for method in methods_in(tmp_path)) == [
+        "fixmatch + Ours",
+        "fixmatch + kl",
+        "fixmatch + kl (acceptance=theirs.Every)",
     ]
 
 

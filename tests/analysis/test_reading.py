@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from safetensors.numpy import save_file
 
 from tailmatch.analysis.groups import Groups
 from tailmatch.analysis.reading import find_runs, read_runs
@@ -55,9 +57,9 @@ def test_a_run_is_read_with_everything_in_it(tmp_path: Path, half: bool) -> None
     np.testing.assert_array_equal(np.concatenate([chunk for _, chunk in pieces]), arrays["logits"].astype(np.float32))
     expected = group_accuracy(arrays["logits"], arrays["labels"], arrays["train_class_counts"])
     assert run.metrics["top1"] == pytest.approx(expected)
-    assert run.metrics_frame()["step"].tolist()[-1] == 2000
+    assert run.metrics_frame["step"].tolist()[-1] == 2000
     assert run.class_means().shape == (10, 10)
-    assert run.head_weight().shape == (10, 16)
+    assert run.head()[0].shape == (10, 16)
     assert run.untested_classes == []
 
 
@@ -65,16 +67,48 @@ def test_what_a_run_does_not_have_is_none(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", weights=False)
     (folder / "metrics.jsonl").unlink()
     run = read_one(folder)
-    assert run.teacher_predictions is run.class_means() is run.head_weight() is run.logits("teacher_logits") is None
+    assert run.teacher_predictions is run.class_means() is run.head() is run.logits("teacher_logits") is None
     assert list(run.logit_chunks("teacher_logits")) == []
-    assert run.metrics_frame().empty
+    assert run.metrics_frame.empty
+
+
+@pytest.mark.parametrize(
+    "options", [{"head": "cosine"}, {"stage2": "lws"}, {"post_hoc_tau": 1.0}, {"add_on": ["logit-adjust-posthoc"]}]
+)
+def test_only_a_plain_linear_classifier_explains_the_logits(tmp_path: Path, options: dict) -> None:
+    folder = write_run(tmp_path / "a")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, **options}))
+    assert read_one(folder).head() is None
+
+
+def test_the_second_classifier_of_abc_is_the_evaluated_one(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    second = np.ones((10, 16), np.float32)
+    heads = {"model.fc.weight": -second, "balanced.weight": second, "balanced.bias": second[:, 0]}
+    save_file(heads, folder / "weights.safetensors")
+    weight, bias = read_one(folder).head()
+    assert (weight > 0).all()
+    assert (bias > 0).all()
+
+
+@pytest.mark.parametrize("values", [{"seed": np.arange(2)}, {"method": np.array(["a", "b"])}, {"seed": "one"}])
+def test_a_name_or_seed_that_is_none_is_named_and_the_others_go_on(tmp_path: Path, values: dict) -> None:
+    arrays = {"predictions": np.arange(4) % 2, "labels": np.arange(4) % 2, "train_class_counts": np.array([200, 3])}
+    np.savez(tmp_path / "good.npz", **arrays)
+    np.savez(tmp_path / "bad.npz", **arrays, **values)
+    runs, problems = read_runs([tmp_path])
+    assert [run.name for run in runs] == ["good"]
+    (problem,) = problems
+    assert problem.path == tmp_path / "bad.npz"
+    assert f"{next(iter(values))} must be one " in problem.reason
 
 
 def test_curves_end_at_a_line_cut_off(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2100, "train/lo')
-    assert len(read_one(folder).metrics_frame()) == 20
+    assert len(read_one(folder).metrics_frame) == 20
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
