@@ -110,7 +110,7 @@ def build_student(
         return model, *second_stage(method.stage2, model, images, tau=method.tau)
     model = build_model(str(method.model), images.num_classes, images.channels, images.image_size)
     if method.head == "cosine":
-        replace_head(model, "cosine")
+        replace_head(model, "cosine", scale=config.label_loss.scale)
     return model.to(device, memory_format=layout), TrainedPart(), {}  # type: ignore[call-overload]
 
 
@@ -118,10 +118,9 @@ def hard_label_loss(config: LongtailConfig, images: Images) -> LabelLoss:
     """The loss against the labels."""
     options = config.label_loss.given()
     if config.label_loss.name == "ldam" and config.method.head == "cosine":
-        # The cosine classifier has LDAM's scale in it already, so margins come in units of its logits.
-        rows = LABEL_LOSSES["ldam"].options
-        defaults = {name: rows[name].default for name in ("scale", "max_margin")} | options
-        options = {"scale": 1.0, "max_margin": float(defaults["scale"]) * float(defaults["max_margin"])}
+        # The cosine classifier has the scale in its logits already, so margins come in units of them.
+        margin = options.get("max_margin", LABEL_LOSSES["ldam"].options["max_margin"].default)
+        options = {"scale": 1.0, "max_margin": options["scale"] * margin}
     return build_label_loss(config.label_loss.name, images.class_counts, **options)
 
 

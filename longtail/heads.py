@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.head import head_of
+from .presets import COSINE_SCALE
 
 
 class CosineLinear(nn.Linear):
@@ -17,7 +18,7 @@ class CosineLinear(nn.Linear):
     nearest-class-mean classifier.
     """
 
-    def __init__(self, in_features: int, out_features: int, scale: float = 30.0) -> None:
+    def __init__(self, in_features: int, out_features: int, scale: float = COSINE_SCALE) -> None:
         super().__init__(in_features, out_features, bias=False)
         self.scale = scale
         with torch.no_grad():  # spread evenly over the directions
@@ -41,11 +42,17 @@ class ScaledLinear(nn.Linear):
 HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear, "scaled": ScaledLinear}
 
 
-def replace_head(model: nn.Module, kind: str) -> nn.Linear:
-    """Put a fresh classifier of that kind in the place of the model's, and return it."""
+def replace_head(model: nn.Module, kind: str, *, scale: float | None = None) -> nn.Linear:
+    """Put a fresh classifier of that kind in the place of the model's, and return it.
+
+    Args:
+        scale: factor on the logits of a cosine classifier; None: the published one.
+    """
     old = head_of(model)
     name = next(name for name, module in model.named_modules() if module is old)
     parent, _, leaf = name.rpartition(".")
     new = HEADS[kind](old.in_features, old.out_features).to(old.weight.device, old.weight.dtype)
+    if isinstance(new, CosineLinear) and scale is not None:
+        new.scale = scale
     setattr(model.get_submodule(parent), leaf, new)
     return new

@@ -30,7 +30,7 @@ class LabelLossOptions:
     max_margin: float | None = None
     """Margin of the rarest class (ldam)."""
     scale: float | None = None
-    """Factor on the logits (ldam)."""
+    """Factor on the logits (ldam): 30 with the cosine classifier, 1 with a linear one by default."""
     tau: float | None = None
     """Strength of the adjustment (logit-adjusted)."""
 
@@ -44,4 +44,7 @@ class LabelLossOptions:
             return [str(unknown_name("label loss", self.name, LABEL_LOSSES))]
         own = LABEL_LOSSES[self.name].options
         its = f"its options are: {', '.join(own)}" if own else "it has none"
-        return [f"Label loss {self.name!r} has no option {name!r}; {its}." for name in self.given() if name not in own]
+        found = [f"Label loss {self.name!r} has no option {name!r}; {its}." for name in self.given() if name not in own]
+        if self.scale is not None and not self.scale > 0:
+            found.append(f"label_loss.scale must be above 0, got {self.scale}.")
+        return found

@@ -20,6 +20,9 @@ STUDENT = "resnet32"
 TRAINED_TEACHERS = {"digits": "wrn-16-2-relu", "digits-lt": "wrn-16-2-relu"}
 """Data sets small enough that a teacher is trained on the way, and its network."""
 
+COSINE_SCALE = 30.0
+"""LDAM's factor on the logits of its cosine classifier (arXiv 1906.07413); plain cosines lie between -1 and 1."""
+
 _DKD = {"kd_weight": 1.0, "alpha": 1.0, "beta": 0.5, "temperature": 1.0}
 _GKL = {"gamma": 0.3, "weight_temperature": 1.0, "weights": "class", "temperature": 1.0}
 

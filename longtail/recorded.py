@@ -17,10 +17,11 @@ HEAD_OF_STAGE = {"crt": "linear", "lws": "scaled", "tau-norm": "linear", "ncm": 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedNetwork:
-    """A run's network, and the kind of its classifier."""
+    """A run's network, the kind of its classifier, and a cosine one's factor on the logits."""
 
     model: str
     head: str = "linear"
+    scale: float | None = None
 
 
 def recorded_network(folder: Path) -> RecordedNetwork:
@@ -33,18 +34,19 @@ def recorded_network(folder: Path) -> RecordedNetwork:
         )
     lines = recorded_lines(path)
     if lines.get("task") == "longtail":
-        method = read_recipe(LongtailConfig(), path, "longtail").method
+        config = read_recipe(LongtailConfig(), path, "longtail")
+        method, scale = config.method, config.label_loss.scale
         model = method.model
         head = HEAD_OF_STAGE[method.stage2] if method.stage2 else method.head or "linear"
     else:  # other tasks train networks with their own classifiers
         named = lines.get("model")
-        model, head = named if isinstance(named, str) else None, "linear"
+        model, head, scale = named if isinstance(named, str) else None, "linear", None
     if model is None:
         raise UserError(
             f"{path} names no network (model: NAME), so it is not what a run wrote; give the weights of the run as a "
             "file, with --teacher NETWORK."
         )
-    return RecordedNetwork(model=model, head=head)
+    return RecordedNetwork(model=model, head=head, scale=scale if head == "cosine" else None)
 
 
 def is_finished(folder: Path) -> bool:

@@ -11,7 +11,8 @@ from ..engine.config import read_recipe
 from ..errors import UserError
 from .config import LongtailConfig, TeacherLossOptions
 from .data_options import DataOptions
-from .presets import STUDENT, STUDENTS, TRAINED_TEACHERS, published
+from .label_options import LabelLossOptions
+from .presets import COSINE_SCALE, STUDENT, STUDENTS, TRAINED_TEACHERS, published
 from .recorded import is_finished, recorded_lines
 
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
@@ -33,8 +34,15 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     )
     if optim.steps is None and optim.epochs is None:
         optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS_OF.get(data.dataset, EPOCHS))
-    config = replace(config, method=method, optim=optim)
+    config = replace(config, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head))
     return _with_teacher(config) if config.distills else config
+
+
+def _with_scale(label_loss: LabelLossOptions, head: str | None) -> LabelLossOptions:
+    """LDAM's scale is for cosines; the logits of a linear classifier find theirs by themselves."""
+    if label_loss.name != "ldam" or label_loss.scale is not None:
+        return label_loss
+    return replace(label_loss, scale=COSINE_SCALE if head == "cosine" else 1.0)
 
 
 def _with_teacher(config: LongtailConfig) -> LongtailConfig:

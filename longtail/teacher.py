@@ -37,14 +37,15 @@ def load_network(
     Args:
         name: the network; None where `checkpoint` is a run folder, which knows it.
     """
-    head = "linear"
+    head, scale = "linear", None
     if not checkpoint.exists():
         raise UserError(f"There is no checkpoint {checkpoint}; give a run folder or a file.")
     if checkpoint.is_dir():
         recorded = recorded_network(checkpoint)
         if name is not None and name != recorded.model:
             raise UserError(f"{checkpoint} holds a {recorded.model}, not a {name}; leave out --teacher.")
-        head, name, checkpoint = recorded.head, recorded.model, checkpoint / "weights.safetensors"
+        head, scale = recorded.head, recorded.scale
+        name, checkpoint = recorded.model, checkpoint / "weights.safetensors"
     if name is None:
         raise UserError(
             f"{checkpoint} does not say which network it is of; give --teacher, such as --teacher resnet50."
@@ -52,7 +53,7 @@ def load_network(
     state = read_state(checkpoint)
     model = build_model(name, num_classes, channels, image_size)
     if head != "linear":
-        replace_head(model, head)
+        replace_head(model, head, scale=scale)
     check_fits(model, state, name, checkpoint)
     model.load_state_dict(state, strict=False)  # old checkpoints lack BatchNorm's counters, which nothing reads
     return name, model

@@ -16,6 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 from tailmatch.engine.checkpoint import checkpoints, load_checkpoint
+from tailmatch.engine.distributed import World
+from tailmatch.longtail.build import build_task
+from tailmatch.longtail.config import LongtailConfig, MethodOptions
+from tailmatch.longtail.heads import CosineLinear
+from tailmatch.longtail.label_options import LabelLossOptions
+from tailmatch.longtail.resolve import resolved
+from tailmatch.losses import ldam
+from tailmatch.models import head_of
 
 ROOT = Path(__file__).parents[2]
 Longtail = Callable[..., int]
@@ -110,21 +118,29 @@ def test_every_label_loss_trains(longtail: Longtail, tmp_path: Path, loss: str, 
     assert longtail(*words) == 0
 
 
-def test_ldam_has_its_scale_in_the_cosine_classifier(plain_run: Path) -> None:
-    from tailmatch.engine.distributed import World
-    from tailmatch.longtail.build import build_task
-    from tailmatch.longtail.config import LongtailConfig
-    from tailmatch.longtail.label_options import LabelLossOptions
-    from tailmatch.longtail.resolve import resolved
-    from tailmatch.losses import ldam
-
-    config = resolved(LongtailConfig(label_loss=LabelLossOptions(name="ldam")))
+@pytest.mark.parametrize(("given", "scale"), [(None, 30.0), (12.0, 12.0)])
+def test_ldam_has_its_scale_in_the_cosine_classifier(given: float | None, scale: float) -> None:
+    config = resolved(LongtailConfig(label_loss=LabelLossOptions(name="ldam", scale=given)))
     assert config.method.head == "cosine"
     task = build_task(config, torch.device("cpu"), World())
-    logits, labels = 30 * torch.rand(8, 10), torch.arange(8)
+    head = head_of(task.model)
+    assert isinstance(head, CosineLinear)
+    assert head.scale == scale
+    logits, labels = scale * torch.rand(8, 10), torch.arange(8)
     torch.testing.assert_close(
-        task.method.label_loss(logits, labels), ldam(logits / 30, labels, task.train_class_counts, scale=30.0)
+        task.method.label_loss(logits, labels), ldam(logits / scale, labels, task.train_class_counts, scale=scale)
     )
+
+
+def test_ldam_leaves_the_logits_of_a_linear_classifier_as_they_are() -> None:
+    method = MethodOptions(head="linear")
+    config = resolved(LongtailConfig(method=method, label_loss=LabelLossOptions(name="ldam")))
+    task = build_task(config, torch.device("cpu"), World())
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    torch.testing.assert_close(
+        task.method.label_loss(logits, labels), ldam(logits, labels, task.train_class_counts, scale=1.0)
+    )
+    assert resolved(config) == config
 
 
 def test_a_step_may_be_cut_off_anywhere_and_resumed(longtail: Longtail, plain_run: Path, tmp_path: Path) -> None:
@@ -199,6 +215,7 @@ REFUSALS = [
     ),
     (("--dataset", "imagenet-lt"), "data prepare imagenet-lt --root DIR"),
     (("--dataset", "digit-lt"), "Unknown dataset 'digit-lt'. Did you mean 'digits-lt'?"),
+    (("--label-loss", "ldam", "--label-loss.scale", "0"), "label_loss.scale must be above 0, got 0.0."),
     (("--drw", "1.5"), "drw must lie between 0 and 1"),
     (("--epochs", "0"), "epochs must be above 0"),
     (("--imbalance", "0.02"), "imbalance must be at least 1"),

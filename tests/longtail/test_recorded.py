@@ -20,8 +20,9 @@ def run_folder(path: Path, config: str) -> Path:
 
 
 def test_knows_the_network_and_its_classifier(tmp_path: Path) -> None:
-    ldam = run_folder(tmp_path / "ldam", "{task: longtail, model: resnet20, head: cosine, label_loss: ldam}")
-    assert recorded_network(ldam) == RecordedNetwork(model="resnet20", head="cosine")
+    label_loss = "{name: ldam, scale: 12}"
+    ldam = run_folder(tmp_path / "ldam", f"{{task: longtail, model: resnet20, head: cosine, label_loss: {label_loss}}}")
+    assert recorded_network(ldam) == RecordedNetwork(model="resnet20", head="cosine", scale=12)
     lws = run_folder(tmp_path / "lws", "{task: longtail, model: resnet20, stage2: lws, stage1: elsewhere}")
     assert recorded_network(lws) == RecordedNetwork(model="resnet20", head="scaled")
     other = run_folder(tmp_path / "ssl", "{task: ssl, model: cnn-digits, algorithm: fixmatch}")

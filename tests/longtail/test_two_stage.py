@@ -129,6 +129,7 @@ def test_cosine_logits_ignore_lengths_and_scaled_ones_start_unscaled() -> None:
     cosine, features = CosineLinear(5, 3, scale=30), torch.randn(4, 5)
     torch.testing.assert_close(cosine(features), cosine(3 * features))
     assert cosine(features).abs().max() <= 30
+    assert replace_head(build_model("resnet20", 7), "cosine", scale=12).scale == 12
     scaled = ScaledLinear(5, 3)
     torch.testing.assert_close(scaled(features), nn.functional.linear(features, scaled.weight, scaled.bias))
 
