@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
 from ..errors import UserError
 from .checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
 from .device import Autocast
 from .distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
-from .evaluation import GROUPS, Evaluations, accuracy_of, show
+from .evaluation import Evaluations, accuracy_of, show
 from .optim import WeightAverage, build_optimizer, set_learning_rate
 from .options import OptimOptions, RunOptions
 from .profile import Profile
@@ -156,9 +157,9 @@ class Trainer:
     def _evaluate(self) -> dict[str, float | None]:
         model = self._evaluated_model()
         found = {split: self._accuracy(model, split) for split in self.task.labels}
-        row = {f"eval/accuracy/{group}": found["test"][group] for group in GROUPS}
+        row = {f"eval/accuracy/{group}": found["test"][group] for group in ALL_AND_GROUPS}
         if "val" in found:
-            row |= {f"eval/val_accuracy/{group}": found["val"][group] for group in GROUPS}
+            row |= {f"eval/val_accuracy/{group}": found["val"][group] for group in ALL_AND_GROUPS}
         if self.average is not None:
             found["online"] = self._accuracy(self.task.model, "test")
             row["eval/online_accuracy/all"] = found["online"]["all"]
@@ -230,7 +231,7 @@ class Trainer:
                 **self.identity,
                 "status": status,
                 **self.evaluations.report(),
-                "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUPS[1:]}},
+                "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUP_NAMES}},
                 "steps": self.step,
                 "total_steps": self.task.steps,
                 "seconds": round(self.seconds, 3),
