@@ -124,6 +124,7 @@ def test_where_it_writes(tmp_path: Path) -> None:
         ({"rule": "thirds", "many_above": 5}, "many_above belongs to the default rule"),
         ({"rule": "oltr", "group_file": Path("g")}, "--group-file lists the groups itself"),
         ({"many_above": 5, "few_below": 9}, "Few-shot below 9 and many-shot above 5 images would overlap"),
+        ({"many_above": -5, "few_below": -10}, "many_above is a number of training images, at least 0, got -5"),
         ({"draws": 10}, "draws must be at least 100"),
         ({"seed": -1}, "seed must be at least 0"),
     ],
