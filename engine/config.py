@@ -114,23 +114,23 @@ def recipe_names() -> list[str]:
 
 def read_recipe(config: Config, path: Path, task: str) -> Config:
     """The configuration with a recipe's differences applied; every problem of the file in one error."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file ({error.reason}); a recipe is YAML in UTF-8.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+    root = _read_nodes(path)
     if root is None:
         return config
-    if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path} must hold `name: value` lines, got {_kind(root)}.")
     options = {option.name: option for option in options_of(type(config)) if option.name not in _ABOUT_THE_CALL}
     values, problems = _read_mapping(root, path, options, task)
     if problems:
         raise UserError("\n".join(problems))
     return with_values(config, values)
+
+
+def task_of(path: Path) -> str | None:
+    """The task that a recipe or a recorded configuration is for; None where it does not say."""
+    root = _read_nodes(path)
+    pairs = [] if root is None else root.value
+    return next(
+        (value.value for key, value in pairs if key.value == "task" and isinstance(value, yaml.ScalarNode)), None
+    )
 
 
 def starting_point(config_type: Any, task: str, dataset: str | None, recipe: str | None) -> Any:
@@ -164,6 +164,21 @@ def to_yaml(config: Any, task: str) -> str:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read_nodes(path: Path) -> yaml.MappingNode | None:
+    """The file as YAML's nodes; None where it is empty."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file ({error.reason}); a recipe is YAML in UTF-8.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path} must hold `name: value` lines, got {_kind(root)}.")
+    return root
 
 
 def _read_mapping(

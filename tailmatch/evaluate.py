@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ._public import load_named
-from .engine.config import flat, read_recipe, with_values
+from .engine.config import flat, read_recipe, task_of, with_values
 from .engine.device import pick_device
 from .engine.distributed import World
 from .engine.evaluation import accuracy_of, show
@@ -75,8 +74,7 @@ def load_weights(task: Task, path: Path) -> None:
 
 
 def _task_name(path: Path) -> str:
-    recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    name = recorded.get("task") if isinstance(recorded, dict) else None
+    name = task_of(path)
     if name not in TASKS:
         raise UserError(f"{path} names the task {name!r}; evaluate knows: {', '.join(TASKS)}.")
-    return str(name)
+    return name
