@@ -169,11 +169,13 @@ def _compact(logits: Tensor) -> "np.ndarray[Any, Any]":
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break  # a line cut off by a crash: nothing after it counts
+        if isinstance(row, dict) and isinstance(row.get("step"), int):  # else no row of ours
+            rows.append(row)
     return rows
 
 

@@ -155,6 +155,18 @@ def test_a_line_of_metrics_torn_by_the_cut_is_dropped(
     assert_equal(contents(tmp_path), reference())
 
 
+@pytest.mark.parametrize("line", [b"[1, 2]", b"null", b'"step"', b'{"seconds": 3}', b'{"step": "3"}', b"\xff\xfe"])
+def test_a_line_of_metrics_that_is_no_row_is_dropped(
+    line: bytes, tmp_path: Path, toy_trainer: MakeTrainer, contents: Contents, reference: Callable[..., dict]
+) -> None:
+    with pytest.raises(PowerCut):
+        toy_trainer(tmp_path, STEPS, before_step=cut_at(18)).fit()
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    toy_trainer(tmp_path, STEPS).fit()
+    assert_equal(contents(tmp_path), reference())
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, toy_trainer: MakeTrainer) -> None:
     (tmp_path / "checkpoints").mkdir()
     save_checkpoint(tmp_path / "checkpoints", 4, {"model": {"0.weight": torch.ones(1)}})
