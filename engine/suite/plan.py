@@ -12,7 +12,7 @@ import yaml
 
 from ...errors import UserError, nearest
 from ..command_line import parse_run
-from ..config import Option, coerce, flat, options_of, starting_point, with_values
+from ..config import Option, check, coerce, flat, options_of, starting_point, with_values
 from .config import SuiteConfig, suite_path
 from .grid import GridRun, Value, needed, read_grid
 
@@ -73,7 +73,11 @@ class _Planner:
         needs = {option: needed(run, block, self.grid) for option, block in run.references().items()}
         values = {**run.values, **{option: str(self.suite.folder / other.name) for option, other in needs.items()}}
         words = (*self._words(run, values, task), *self.suite.words)
-        config = with_values(self._config(run, words, task), {"seed": run.seed})
+        config = self._config(run, words, task)
+        try:
+            config = check(with_values(config, {"seed": run.seed}))
+        except UserError as error:
+            raise UserError(f"{run.where}: {run.name}: {error}") from None
         try:
             config = task.resolved(config)
         except UserError as error:

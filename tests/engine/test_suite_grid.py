@@ -182,6 +182,10 @@ REFUSED = {
         "task: ssl\nruns: [{lr: [0.1, -1]}]",
         r"mine.yaml:2: lr-1-s0: lr must be above 0, got -1.0.",
     ),
+    "a seed that is none": (
+        "task: ssl\nseeds: [0, -1]\nruns:\n  - {algorithm: supervised}",
+        r"mine.yaml:4: supervised-s-1: seed must lie between 0 and 2\^63 - 1, got -1.",
+    ),
     "parts that do not fit": (
         "task: ssl\nruns:\n  - {algorithm: supervised, loss: ikl}",
         r"mine.yaml:3: supervised-ikl-s0: supervised looks at no unlabelled image",
