@@ -20,14 +20,15 @@ from ..losses.label_modules import LabelLoss
 from ..losses.modules import TeacherLoss
 from ..losses.prior import PriorAdjusted
 from ..models.build import build_model
-from .config import LongtailConfig
+from .config import TRAINS_NOTHING, LongtailConfig
 from .distillation import Distillation, FrozenTeacher, LabelsOnly
 from .heads import replace_head
 from .images import Images, ImagesInFiles, ImagesInMemory
+from .resolve import first_reweighed_epoch
 from .samplers import Share, build_plan
 from .task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
 from .teacher import load_network, warn_if_near_chance
-from .two_stage import TRAINS_NOTHING, second_stage
+from .two_stage import second_stage
 
 
 def build_task(config: LongtailConfig, device: torch.device, world: World) -> LongtailTask:
@@ -92,9 +93,7 @@ def _timetable(config: LongtailConfig, steps_per_epoch: int) -> Timetable:
     steps = optim.steps if optim.steps is not None else (optim.epochs or 0) * steps_per_epoch
     if method.stage2 in TRAINS_NOTHING:
         steps = 0
-    # A share of 0.8 of 200 epochs is epoch 160, whatever the rounding of 0.8 * 200.
-    epochs = math.ceil(steps / steps_per_epoch)
-    reweigh_at = None if method.drw is None else math.ceil(method.drw * epochs - 1e-9)
+    reweigh_at = None if method.drw is None else first_reweighed_epoch(method.drw, math.ceil(steps / steps_per_epoch))
     return Timetable(steps=steps, steps_per_epoch=steps_per_epoch, batch_size=optim.batch_size, reweigh_at=reweigh_at)
 
 

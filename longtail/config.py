@@ -19,6 +19,8 @@ NO_LOSS = "none"
 Sampler = Literal["instance", "square-root", "class-balanced"]
 Stage2 = Literal["crt", "lws", "tau-norm", "ncm"]
 Head = Literal["linear", "cosine"]
+TRAINS_NOTHING = ("tau-norm", "ncm")
+"""Second stages that compute their classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,10 @@ class DistillationOptions:
     baseline: bool = False
     """Train the student without its teacher too, in a run of its own, and show both."""
 
+    def changed(self) -> list[str]:
+        """The options that are not at their defaults."""
+        return [name for name, default in vars(DistillationOptions()).items() if getattr(self, name) != default]
+
     def problems(self) -> list[str]:
         given = ["label_weight", "prior_tau", "prior_rho", "prior_weight_rho"]
         given += [] if self.kd_weight is None else ["kd_weight"]
@@ -91,6 +97,11 @@ class TeacherLossOptions(LossOptions):
         str, tyro.conf.arg(name="loss", prefix_name=False, metavar="{" + ",".join((NO_LOSS, *LOSSES)) + "}")
     ] = NO_LOSS
     """Which loss of the shared module; none trains without a teacher."""
+
+    @property
+    def has_class_means(self) -> bool:
+        """Whether it weighs pairs of classes by the mean prediction of a class."""
+        return self.name in LOSSES and "weights" in LOSSES[self.name].options and self.weights != "sample"
 
     def problems(self) -> list[str]:
         if self.name == NO_LOSS:
@@ -109,8 +120,13 @@ class EpochOptions(OptimOptions):
     second stage. The learning rate moves once in each."""
 
     def problems(self) -> list[str]:
-        given = ["epochs"] if self.epochs is not None else []
-        return super().problems() + above(self, 0, *given)
+        found = super().problems() + above(self, 0, *(["epochs"] if self.epochs is not None else []))
+        if self.epochs is not None and self.steps is not None:
+            found.append(
+                f"The length is given twice, by epochs {self.epochs} and steps {self.steps}; give one of them "
+                "(--epochs None takes back a recipe's)."
+            )
+        return found
 
 
 # The defaults are the recipe of the embedded data set: 437 images of 8 x 8 pixels, seconds on two cores.
@@ -150,10 +166,32 @@ class LongtailConfig:
 
     def problems(self) -> list[str]:
         teacher, found = self.distillation, []
-        if not self.distills and (teacher.teacher or teacher.teacher_checkpoint or teacher.baseline):
-            found.append("--teacher, --teacher-checkpoint and --baseline need a loss that compares with it: --loss kl.")
-        if self.method.stage2 is not None and self.distills:
-            found.append(f"--stage2 {self.method.stage2} learns without a teacher; leave out --loss {self.loss.name}.")
+        given = [f"--{name.replace('_', '-')}" for name in teacher.changed()]
+        if not self.distills and given:
+            found.append(
+                f"{', '.join(given)}: for a loss against a teacher, and none is given; name one, as --loss kl."
+            )
+        if self.distills and teacher.prior_weight_rho != 1:
+            if teacher.prior_tau == teacher.prior_rho == 0:
+                found.append("--prior-weight-rho acts beside --prior-tau or --prior-rho; give one of them as well.")
+            elif not self.loss.has_class_means:
+                found.append(
+                    f"--prior-weight-rho acts on class means, and --loss {self.loss.name} has none; leave it out."
+                )
+        return found + self._idle_with_the_method()
+
+    def _idle_with_the_method(self) -> list[str]:
+        """What the way of learning from the labels leaves without an effect."""
+        method, label_loss, found = self.method, self.label_loss.name, []
+        if method.stage2 is not None and self.distills:
+            found.append(f"--stage2 {method.stage2} learns without a teacher; leave out --loss {self.loss.name}.")
+        if method.stage2 in TRAINS_NOTHING and (method.drw is not None or label_loss != LabelLossOptions().name):
+            found.append(f"--stage2 {method.stage2} trains nothing; leave out --label-loss and --drw.")
+        if method.drw is not None and label_loss == "class-balanced":
+            found.append(
+                "--label-loss class-balanced weighs the classes from the start, and --drw is to weigh them later; "
+                "give one of the two."
+            )
         return found
 
 

@@ -3,6 +3,7 @@
 The resolved configuration is what a run records, so that a run never depends on a later default.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,21 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     if optim.steps is None and optim.epochs is None:
         optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS_OF.get(data.dataset, EPOCHS))
     config = replace(config, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head))
+    if method.drw is not None and optim.epochs is not None:
+        first_reweighed_epoch(method.drw, optim.epochs)  # refused before a teacher is trained for the run
     return _with_teacher(config) if config.distills else config
+
+
+def first_reweighed_epoch(drw: float, epochs: int) -> int:
+    """Where deferred re-weighting begins, counted from 0."""
+    # A share of 0.8 of 200 epochs is epoch 160, whatever the rounding of 0.8 * 200.
+    first = math.ceil(drw * epochs - 1e-9)
+    if first >= epochs:
+        raise UserError(
+            f"--drw {drw:g} begins with epoch {first + 1}, and the run has {epochs}; train longer, or give "
+            "a smaller share."
+        )
+    return first
 
 
 def _with_scale(label_loss: LabelLossOptions, head: str | None) -> LabelLossOptions:

@@ -23,7 +23,6 @@ from .heads import CosineLinear, ScaledLinear, replace_head
 from .images import Images, over_split
 from .task import TrainedPart
 
-TRAINS_NOTHING = ("tau-norm", "ncm")
 TAUS = tuple(step / 20 for step in range(41))  # 0 ... 2: the paper searches 0 ... 1, small sets ask for more
 
 

@@ -85,16 +85,15 @@ def test_class_means_roll_each_epoch_and_are_in_the_checkpoint(
 
 
 def test_drw_reweighs_from_its_epoch_on(longtail: Longtail, tmp_path: Path) -> None:
-    words = ("--drw", 0.5, "--epochs", 4, "--warmup", 0, "--checkpoint-every", 10)
+    words = ("--drw", 0.7, "--epochs", 4, "--warmup", 0, "--checkpoint-every", 29)  # of epochs of 10 steps
     assert longtail(*words, "--out", tmp_path / "run") == 0
 
-    def weights(*options: object) -> torch.Tensor:
-        out = tmp_path / "-".join(map(str, options))
-        assert longtail("--drw", 0.5, "--warmup", 0, *options, "--out", out) == 0
-        return load_checkpoint(checkpoints(out / "checkpoints")[-1])[1]["task"]["label_loss.class_weights"]
-
-    assert torch.equal(weights("--steps", 9), torch.ones(10))  # one epoch: it would begin after its end
-    late = load_checkpoint(checkpoints(tmp_path / "run" / "checkpoints")[-1])[1]["task"]["label_loss.class_weights"]
+    weights = {
+        path.stem: load_checkpoint(path)[1]["task"]["label_loss.class_weights"]
+        for path in checkpoints(tmp_path / "run" / "checkpoints")
+    }
+    early, late = weights["step_00000029"], weights["step_00000040"]
+    assert torch.equal(early, torch.ones(10))
     assert late[9] > late[0]
     assert "cross-entropy, drw" in (tmp_path / "run" / "result.json").read_text()
 
@@ -206,7 +205,7 @@ REFUSALS = [
     (("--loss.beta", "1"), "--loss none has no option 'beta'"),
     (("--label-loss", "balanced"), "Unknown label loss 'balanced'. Did you mean 'class-balanced'?"),
     (("--label-loss", "focal", "--label-loss.tau", "1"), "Label loss 'focal' has no option 'tau'"),
-    (("--teacher", "resnet50"), "need a loss that compares with it"),
+    (("--teacher", "resnet50"), "--teacher: for a loss against a teacher, and none is given"),
     (("--loss", "kl", "--teacher", "resnet5"), "Unknown model 'resnet5'"),
     (("--loss", "kl", "--dataset", "cifar10-lt"), "give --teacher-checkpoint"),
     (
@@ -216,6 +215,15 @@ REFUSALS = [
     (("--dataset", "imagenet-lt"), "data prepare imagenet-lt --root DIR"),
     (("--dataset", "digit-lt"), "Unknown dataset 'digit-lt'. Did you mean 'digits-lt'?"),
     (("--label-loss", "ldam", "--label-loss.scale", "0"), "label_loss.scale must be above 0, got 0.0."),
+    (("--kd-weight", "2", "--label-weight", "0.5"), "--label-weight, --kd-weight: for a loss against a teacher"),
+    (("--prior-tau", "1", "--prior-rho", "1"), "--prior-tau, --prior-rho: for a loss against a teacher"),
+    (("--loss", "ikl", "--prior-weight-rho", "0"), "acts beside --prior-tau or --prior-rho"),
+    (("--loss", "kl", "--prior-tau", "1", "--prior-weight-rho", "0"), "acts on class means, and --loss kl has none"),
+    (("--epochs", "10", "--steps", "5"), "The length is given twice, by epochs 10 and steps 5; give one of them"),
+    (("--config", "cifar10_lt", "--steps", "5"), "(--epochs None takes back a recipe's)"),
+    (("--drw", "0.8", "--epochs", "1"), "--drw 0.8 begins with epoch 2, and the run has 1; train longer"),
+    (("--drw", "0.5", "--steps", "9"), "--drw 0.5 begins with epoch 2, and the run has 1; train longer"),
+    (("--drw", "0.8", "--label-loss", "class-balanced"), "weighs the classes from the start"),
     (("--drw", "1.5"), "drw must lie between 0 and 1"),
     (("--epochs", "0"), "epochs must be above 0"),
     (("--imbalance", "0.02"), "imbalance must be at least 1"),

@@ -101,6 +101,7 @@ REFUSALS = [
     (("--stage2", "crt", "--stage1", "RUN", "--model", "resnet20"), "holds a wrn-digits; leave out --model"),
     (("--stage2", "crt", "--stage1", "RUN", "--loss", "kl"), "learns without a teacher"),
     (("--stage2", "crt", "--stage1", "RUN", "--tau", "1"), "option of --stage2 tau-norm"),
+    (("--stage2", "ncm", "--stage1", "RUN", "--drw", "0.8"), "trains nothing; leave out --label-loss and --drw"),
     (("--stage2", "ncm", "--stage1", "RUN", "--head", "cosine"), "leave out --head"),
 ]
 
