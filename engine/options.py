@@ -5,6 +5,7 @@ Each task's configuration is a frozen dataclass of such groups. The command line
 (`loss.beta`). This file must stay free of torch: `--help` imports it.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -93,9 +94,9 @@ class RunOptions:
     """Print where the time of a step goes."""
 
     def problems(self) -> list[str]:
-        given = ("threads", "eval_every", "checkpoint_every")
+        given = ("eval_every", "checkpoint_every")
         found = above(self, 0, "log_every", *(name for name in given if getattr(self, name) is not None))
-        found += at_least(self, 0, "workers")
+        found += at_least(self, 0, "workers") + thread_problems(self.threads)
         if not 0 <= self.seed < 2**63:
             found.append(f"seed must lie between 0 and 2^63 - 1, got {self.seed}.")
         return found
@@ -117,8 +118,20 @@ class CallOptions:
     """Print what would be trained (data and class counts, parameters, steps, learning rates) and stop."""
 
 
+# More only slow a run down, and the system ends a process that asks for tens of thousands.
+THREADS_PER_CORE = 4
 # What a run computes does not depend on these, so a resumed run may change them.
 EXECUTION_ONLY = frozenset({"workers", "profile", "log_every", "checkpoint_every"})
+
+
+def thread_problems(threads: int | None) -> list[str]:
+    """What is wrong with a number of CPU threads, as a list for `problems`."""
+    most = THREADS_PER_CORE * (os.cpu_count() or 1)
+    if threads is None or 0 < threads <= most:
+        return []
+    if threads < 1:
+        return [f"threads must be above 0, got {threads}."]
+    return [f"threads must be at most {most} here, {THREADS_PER_CORE} for each core of this machine, got {threads}."]
 
 
 def above(options: object, bound: float, *names: str) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from .engine.options import Device, above
+from .engine.options import Device, thread_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,4 +26,4 @@ class EvaluateConfig:
     """CPU threads of the tensor library; its own choice by default."""
 
     def problems(self) -> list[str]:
-        return above(self, 0, "threads") if self.threads is not None else []
+        return thread_problems(self.threads)

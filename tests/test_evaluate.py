@@ -29,6 +29,11 @@ def test_a_configuration_that_cannot_be_read_is_refused_in_one_sentence(
     assert len(printed.err.splitlines()) == 1
 
 
+def test_more_threads_than_a_machine_can_use_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path), "--threads", "100000"]) == 2
+    assert "for each core of this machine, got 100000." in capsys.readouterr().err
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "is no run folder: config.yaml is missing" in capsys.readouterr().err

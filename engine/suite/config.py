@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ...errors import UserError, nearest
-from ..options import above
+from ..options import above, thread_problems
 
 
 def suite_names() -> list[str]:
@@ -84,7 +84,11 @@ class SuiteConfig:
     """List the runs, their commands and how far each is, and stop."""
 
     def problems(self) -> list[str]:
-        found = above(self, 0, *(name for name in ("jobs", "threads") if getattr(self, name) is not None))
+        found = above(self, 0, "jobs") if self.jobs is not None else []
+        if self.engine == "local":
+            found += thread_problems(self.threads)
+        elif self.threads is not None:  # Slurm's machines may have more cores than this one
+            found += above(self, 0, "threads")
         if len(set(self.seeds)) < len(self.seeds):
             found.append(f"seeds must differ from each other, got {' '.join(map(str, self.seeds))}.")
         if stray := [word for word in self.words if _ABOUT_ONE_RUN.fullmatch(word)]:

@@ -1,5 +1,6 @@
 """Recipes: what they may say, how it is read, and every refusal by its message."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,6 +261,7 @@ def test_problems_of_all_groups_come_in_one_message() -> None:
         (RunOptions(checkpoint_every=0), "checkpoint_every must be above 0, got 0."),
         (RunOptions(log_every=0), "log_every must be above 0, got 0."),
         (RunOptions(threads=0), "threads must be above 0, got 0."),
+        (RunOptions(threads=100_000), f"threads must be at most {4 * (os.cpu_count() or 1)} here, 4 for each core"),
         (RunOptions(workers=-1), "workers must be at least 0, got -1."),
         (RunOptions(seed=2**63), "seed must lie between 0 and 2^63 - 1, got 9223372036854775808."),
     ],

@@ -233,12 +233,19 @@ def test_is_refused(case: str, planned: Planned) -> None:
     [
         ({"seeds": (1, 1)}, "seeds must differ from each other, got 1 1"),
         ({"jobs": 0}, "jobs must be above 0, got 0"),
+        ({"threads": 0}, "threads must be above 0, got 0"),
+        ({"threads": 100_000}, "for each core of this machine, got 100000"),
+        ({"threads": 0, "engine": "slurm"}, "threads must be above 0, got 0"),
         ({"words": ("--out", "x")}, "--out is the suite's to give"),
         ({"words": ("--seed=3",)}, "--seed=3 is the suite's to give"),
     ],
 )
 def test_options_are_refused(options: dict[str, object], message: str) -> None:
     assert any(message in problem for problem in SuiteConfig(name="digits_ssl", **options).problems())
+
+
+def test_a_cluster_may_have_more_cores_than_the_machine_that_asks_it() -> None:
+    assert SuiteConfig(name="digits_ssl", engine="slurm", threads=1_000).problems() == []
 
 
 def test_an_unknown_suite_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
