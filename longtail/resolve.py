@@ -10,7 +10,7 @@ from pathlib import Path
 from ..datasets.imagenet.catalog import FILE_DATASETS
 from ..engine.config import read_recipe
 from ..errors import UserError
-from .config import LongtailConfig, TeacherLossOptions
+from .config import EpochOptions, LongtailConfig, TeacherLossOptions
 from .data_options import DataOptions
 from .label_options import LabelLossOptions
 from .presets import COSINE_SCALE, STUDENT, STUDENTS, TRAINED_TEACHERS, published
@@ -18,6 +18,7 @@ from .recorded import is_finished, recorded_lines
 
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
 EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/
+WARMUP, WARMUP_OF = 5.0, dict.fromkeys(FILE_DATASETS, 10.0)
 _TRAINED_STAGES = ("crt", "lws")
 _NEEDS_LINEAR_HEAD = ("lws", "tau-norm")
 
@@ -35,10 +36,26 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     )
     if optim.steps is None and optim.epochs is None:
         optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS_OF.get(data.dataset, EPOCHS))
+    optim = _with_warmup(optim, data.dataset, is_second_stage=method.stage2 is not None)
     config = replace(config, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head))
     if method.drw is not None and optim.epochs is not None:
         first_reweighed_epoch(method.drw, optim.epochs)  # refused before a teacher is trained for the run
     return _with_teacher(config) if config.distills else config
+
+
+def _with_warmup(optim: EpochOptions, dataset: str, *, is_second_stage: bool) -> EpochOptions:
+    """The warm-up in epochs. What starts from a trained network needs none, and has none as published."""
+    usual = 0.0 if is_second_stage else WARMUP_OF.get(dataset, WARMUP)
+    if optim.epochs is None:
+        return optim if optim.warmup is not None else replace(optim, warmup=usual)
+    if optim.warmup is None:
+        return replace(optim, warmup=usual if usual < optim.epochs else 0.0)
+    if optim.warmup >= optim.epochs:
+        raise UserError(
+            f"A warm-up of {optim.warmup:g} epochs leaves none of the run's {optim.epochs} to train at the full rate; "
+            "give a shorter --warmup (0 for none), or train longer."
+        )
+    return optim
 
 
 def first_reweighed_epoch(drw: float, epochs: int) -> int:

@@ -222,6 +222,8 @@ REFUSALS = [
     (("--epochs", "10", "--steps", "5"), "The length is given twice, by epochs 10 and steps 5; give one of them"),
     (("--config", "cifar10_lt", "--steps", "5"), "(--epochs None takes back a recipe's)"),
     (("--drw", "0.8", "--epochs", "1"), "--drw 0.8 begins with epoch 2, and the run has 1; train longer"),
+    (("--warmup", "10", "--epochs", "10"), "A warm-up of 10 epochs leaves none of the run's 10 to train"),
+    (("--config", "cifar10_lt", "--epochs", "3"), "give a shorter --warmup (0 for none)"),
     (("--drw", "0.5", "--steps", "9"), "--drw 0.5 begins with epoch 2, and the run has 1; train longer"),
     (("--drw", "0.8", "--label-loss", "class-balanced"), "weighs the classes from the start"),
     (("--drw", "1.5"), "drw must lie between 0 and 1"),

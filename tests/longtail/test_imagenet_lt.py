@@ -25,7 +25,8 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
 
 def words_for(miniature: Miniature, out: Path) -> list[object]:
     """The recipe's own words, cut down to a size that a CPU can decode and train."""
-    small = ["--image-size", 32, "--model", "resnet20", "--epochs", 2, "--batch-size", 16, "--workers", 0]
+    small = ["--image-size", 32, "--model", "resnet20", "--epochs", 2, "--warmup", 0, "--batch-size", 16]
+    small += ["--workers", 0]
     return [*small, "--eval-every", 3, "--data-root", miniature.root, "--out", out]
 
 

@@ -47,6 +47,15 @@ def test_without_a_recipe_a_data_set_has_the_same_optimisation() -> None:
         assert config_of("--dataset", f"{dataset}-lt").optim == config_of("--config", f"{dataset}_lt").optim
 
 
+def test_the_warm_up_is_the_data_sets_where_the_run_outlasts_it() -> None:
+    def warmup(*words: str) -> float:
+        return config_of(*words).optim.warmup
+
+    assert (warmup(), warmup("--steps", "3"), warmup("--epochs", "6"), warmup("--epochs", "5")) == (5, 5, 5, 0)
+    assert warmup("--dataset", "imagenet-lt") == 10
+    assert warmup("--dataset", "imagenet-lt", "--warmup", "3") == 3
+
+
 @pytest.mark.parametrize("recipe", IMAGENET_LT)
 def test_imagenet_lt_is_the_published_recipe(recipe: str) -> None:
     words = ["--config", recipe] + ([] if recipe.endswith("baseline") else ["--teacher-checkpoint", "teacher.pth"])

@@ -11,7 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tailmatch.engine.command_line import parse_run
+from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.heads import CosineLinear, ScaledLinear, replace_head
+from tailmatch.longtail.resolve import resolved
 from tailmatch.longtail.two_stage import class_mean
 from tailmatch.models import build_model, forward_with_features, head_of
 
@@ -92,6 +95,14 @@ def test_a_second_stage_can_teach(longtail: Callable[..., int], plain_run: Path,
     assert longtail(*words) == 0
     lws, student = (np.load(tmp_path / name / "predictions.npz") for name in ("lws", "student"))
     np.testing.assert_allclose(student["teacher_logits"], lws["logits"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("words", "warmup"), [((), 0.0), (("--warmup", "2"), 2.0)])
+def test_warms_up_only_where_that_is_asked_for(plain_run: Path, words: tuple[str, ...], warmup: float) -> None:
+    call = ("--stage2", "crt", "--stage1", str(plain_run), *words)
+    config = resolved(parse_run(LongtailConfig, "longtail", call, "run.py longtail"))
+    assert (config.optim.epochs, config.optim.warmup) == (10, warmup)
+    assert resolved(config) == config
 
 
 REFUSALS = [
