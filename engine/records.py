@@ -114,6 +114,19 @@ class RunFolder:
         }
         write_json(self.path / "environment.json", environment)
 
+    def refuse_other_data(self, fingerprint: str) -> None:
+        """Refuse to go on with other images than the run was begun with, as after a change of data_root."""
+        try:
+            environment = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return  # nothing to compare with
+        begun_with = environment.get("split_fingerprint") if isinstance(environment, dict) else None
+        if begun_with not in (None, fingerprint):
+            raise UserError(
+                f"{self.path} was begun on other images or another split of them ({begun_with}) than there are now "
+                f"({fingerprint}); point --data-root to the run's own data, or start a new run."
+            )
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.path / "result.json", {"schema": SCHEMA, **result})
 

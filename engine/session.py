@@ -54,7 +54,9 @@ class Session:
         seed_everything(self.config.run.seed)
         task = build(self.config, self.device, self.world)
         try:
-            if self.world.is_main and not folder.config_file.exists():
+            if folder.config_file.exists():
+                folder.refuse_other_data(task.fingerprint)
+            elif self.world.is_main:
                 extra = {"split_fingerprint": task.fingerprint}
                 folder.write_environment(self.device, self.config.run.seed, self.world.size, **extra)
                 # Last, since the folder counts as a run from here on.

@@ -14,8 +14,6 @@ from .plan import PlannedRun
 
 LOG = "log.txt"  # records.SUITE_LOG, which would import torch
 _TAIL_BYTES = 8192
-# Where a run is computed does not make it another one.
-_WHERE = EXECUTION_ONLY | {"threads", "device", "data_root"}
 
 
 class State(Enum):
@@ -64,7 +62,7 @@ def changes(run: PlannedRun) -> list[str]:
         f"{name} {made[name]} -> {value}"
         for name, value in asked.items()
         # An option that the suite leaves open (None) is decided by the run: a teacher that it trained, say.
-        if value is not None and name not in _WHERE and not _same(made[name], value)
+        if value is not None and name not in EXECUTION_ONLY and not _same(made[name], value)
     ]
 
 

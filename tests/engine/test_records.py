@@ -135,6 +135,17 @@ def test_the_environment_says_where_and_with_what(tmp_path: Path, monkeypatch: p
     assert {"schema", "commit", "python", "platform", "threads", "started"} <= set(found)
 
 
+def test_a_run_goes_on_with_the_images_it_was_begun_on_alone(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path / "run", "toy", "name")
+    folder.refuse_other_data("abc")  # nothing is recorded to compare with
+    folder.write_environment(torch.device("cpu"), 7, 1, split_fingerprint="abc")
+    folder.refuse_other_data("abc")
+    with pytest.raises(UserError, match=r"run was begun on other images .*\(abc\) .*\(def\); point --data-root to"):
+        folder.refuse_other_data("def")
+    (folder.path / "environment.json").write_text("[torn")
+    folder.refuse_other_data("def")
+
+
 def test_predictions_hold_no_objects(tmp_path: Path) -> None:
     folder = RunFolder.new(tmp_path / "run", "toy", "name")
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2], dtype=torch.int32)

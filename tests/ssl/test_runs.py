@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,6 +65,42 @@ def test_a_run_cut_off_and_resumed_ends_as_one_that_was_not(options, small_datas
     assert resumed["accuracy"] == whole["accuracy"]
     before, after = weights_of(whole["folder"]), weights_of(resumed["folder"])
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_goes_on_where_its_data_have_been_moved_to_but_not_on_others(
+    small_dataset, tmp_path, monkeypatch, capsys
+):
+    from tailmatch.ssl.task import SSLTask
+
+    train_set, test_set = small_dataset.train, small_dataset.test
+    images = {"train_images": train_set.images.numpy(), "test_images": test_set.images.numpy()}
+    labels = {"train_labels": train_set.labels.numpy(), "test_labels": test_set.labels.numpy()}
+    np.savez(tmp_path / "here.npz", **images, **labels)
+    np.savez(tmp_path / "others.npz", **images, **{**labels, "train_labels": np.sort(labels["train_labels"])})
+    words = (
+        f"ssl --dataset npz --data-root {tmp_path / 'here.npz'} --model wrn-10-1 --labels 8 --batch-size 4 --steps 4"
+    )
+    words = [*words.split(), "--unlabeled-ratio", "1", "--eval-every", "2", "--device", "cpu", "--threads", "2"]
+    assert main([*words, "--out", str(tmp_path / "whole"), "--threads", "1"]) == 0
+    step = SSLTask.step
+    monkeypatch.setattr(SSLTask, "step", lambda self, model, n, p: power_cut() if n == 3 else step(self, model, n, p))
+    with pytest.raises(RuntimeError, match="power cut"):
+        main([*words, "--out", str(tmp_path / "cut")])
+    monkeypatch.undo()
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    resume = ["ssl", "--resume", str(tmp_path / "cut"), "--threads", "1", "--data-root"]
+    capsys.readouterr()
+    assert main([*resume, str(tmp_path / "others.npz")]) == 2
+    assert "cut was begun on other images or another split of them" in capsys.readouterr().err
+    assert main([*resume, str(tmp_path / "there.npz")]) == 0
+    before, after = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-2, atol=1e-3)  # two threads round otherwise
+
+
+def power_cut():
+    raise RuntimeError("power cut")
 
 
 def test_what_a_run_shows(small_dataset, small_net, tmp_path):
