@@ -145,7 +145,7 @@ def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.devic
     name, network = _teacher_network(options.teacher, options.teacher_checkpoint, images)
     layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    teacher = FrozenTeacher(network, Autocast.pick("auto", device))
+    teacher = FrozenTeacher(network, teacher_precision(config, device))
     assert isinstance(task.method, LabelsOnly)
     method = Distillation(
         teacher,
@@ -157,6 +157,11 @@ def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.devic
     return replace(
         task, method=method, teacher=_described(name, options.teacher_checkpoint, teacher, task.groups, images)
     )
+
+
+def teacher_precision(config: LongtailConfig, device: torch.device) -> Autocast:
+    """Low where that is faster, since no gradient passes the teacher; full precision asked for holds for both."""
+    return Autocast.pick("fp32" if config.run.precision == "fp32" else "auto", device)
 
 
 def _teacher_network(name: str | None, checkpoint: Path | None, images: Images) -> tuple[str, nn.Module]:

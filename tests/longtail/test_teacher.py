@@ -9,7 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from tailmatch.engine.checkpoint import save_weights
+from tailmatch.engine.options import Precision, RunOptions
 from tailmatch.errors import UserError
+from tailmatch.longtail.build import teacher_precision
+from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.teacher import load_network, warn_if_near_chance
 from tailmatch.models import build_model
 
@@ -134,6 +137,15 @@ def test_refuses_what_is_no_checkpoint(tmp_path: Path, state: dict[str, torch.Te
     save_file(state, tmp_path / "good.safetensors")
     with pytest.raises(UserError, match=re.escape("give --teacher")):
         load(tmp_path / "good.safetensors", name=None)
+
+
+@pytest.mark.parametrize(("asked", "got"), [("auto", torch.bfloat16), ("fp16", torch.bfloat16), ("fp32", None)])
+def test_full_precision_asked_for_holds_for_the_teacher(
+    monkeypatch: pytest.MonkeyPatch, asked: Precision, got: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    config = LongtailConfig(run=RunOptions(precision=asked))
+    assert teacher_precision(config, torch.device("cuda")).dtype == got
 
 
 def test_warns_loudly_of_a_teacher_near_chance(capsys: pytest.CaptureFixture[str]) -> None:
