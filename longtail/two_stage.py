@@ -40,9 +40,9 @@ def second_stage(
     elif name == "tau-norm":
         notes["tau"] = best_tau(model, images) if tau is None else tau
         head = normalize_head(model, notes["tau"])
+        head.weight.requires_grad_(True)  # it takes no step, but an optimizer takes no empty list
     else:
         head = class_mean_head(model, images)
-    head.weight.requires_grad_(name != "lws")
     return TrainedPart(modules=(head,), everything=False), notes
 
 
