@@ -61,7 +61,9 @@ def load_dataset(
     dataset = _described(name, sets, row, flip=flip, crop_padding=crop_padding)
     val_fraction = row.val_fraction if val_fraction is None else val_fraction
     if val_fraction:
-        dataset = with_validation(dataset, val_fraction)
+        whole, dataset = dataset, with_validation(dataset, val_fraction)
+        if imbalance is not None:
+            _check_enough_is_left(whole, dataset, val_fraction, imbalance)
     if imbalance is not None:
         dataset = long_tailed(dataset, imbalance, lt_shape, head=head, seed=seed)
     return dataset
@@ -104,6 +106,16 @@ def pixel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, 
         # A channel without contrast would divide by zero.
         deviations.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1 / 255))
     return tuple(means), tuple(deviations)
+
+
+def _check_enough_is_left(whole: Dataset, kept: Dataset, val_fraction: float, imbalance: float) -> None:
+    """Where the tail cannot be cut because of the validation images, say so rather than of the tail."""
+    before, left = (int(dataset.train_class_counts.max()) for dataset in (whole, kept))
+    if before >= imbalance > left:
+        raise UserError(
+            f"--val-fraction {val_fraction:g} leaves {left} training images of the largest class, too few for a tail "
+            f"of imbalance {imbalance:g}; hold out a smaller fraction or take a smaller --imbalance."
+        )
 
 
 def _check_options(name: str, row: DatasetRow, given: list[str]) -> None:

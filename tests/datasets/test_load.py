@@ -118,6 +118,11 @@ def test_pixel_statistics_match_the_direct_computation():
         ("digits", {"head": 5}, "without its --imbalance"),
         ("digits", {"imbalance": 50, "head": 500}, "Class 0 has 134 images, but the split asks for 500"),
         ("digits", {"imbalance": 500}, "leaves the last class without any"),
+        (
+            "digits",
+            {"imbalance": 50, "val_fraction": 0.99},
+            "--val-fraction 0.99 leaves 2 training images of the largest class, too few for a tail of imbalance 50",
+        ),
         ("digits", {"val_fraction": 2}, "must lie between 0 and 1, got 2"),
         ("folder", {}, "--data-root DIR"),
         ("npz", {}, "--data-root FILE.npz"),
