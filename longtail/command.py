@@ -64,6 +64,7 @@ def summary(path: Path, result: dict[str, Any], baseline: dict[str, Any] | None)
         ("speed", f"{pace}{result['seconds']:.1f} s in all"),
         ("written to", str(path)),
         ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
+        ("next", f"python run.py analyze {path}  (charts and a report; several runs are compared)"),
     ]
     return "\n".join([*lines, *(f"  {name:<18}{value}" for name, value in facts)])
 
