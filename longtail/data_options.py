@@ -29,7 +29,8 @@ class DataOptions:
     """Share of each training class held out for choosing a checkpoint; the data set's own habit by default."""
 
     image_size: int | None = None
-    """Side of the images, for data sets read from files: 224 of a 256-pixel image by default."""
+    """Side of the images of folder (by default the one they all have) and of ImageNet and its kin (by default 224, cut
+    from 256)."""
 
     def problems(self) -> list[str]:
         found = [] if self.dataset in DATASETS else [str(unknown_name("dataset", self.dataset, DATASETS))]
