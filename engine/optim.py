@@ -54,7 +54,7 @@ def _lay_out_state(optimizer: torch.optim.Optimizer) -> None:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
+        group["lr"] = rate
 
 
 class WeightAverage:

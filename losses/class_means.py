@@ -23,9 +23,8 @@ class ClassMeans(nn.Module):
     mode="exponential", for training without epochs: every observed sample moves its class's row at once, by
     1 - momentum, so n samples leave momentum^n of the old row. `roll` does nothing.
 
-    All state is in persistent buffers: `means` [C, C], the rows in use; `support` [C], the weight of the samples
-    behind each of them (0 for a row that is still uniform), by which rare classes can be shrunk; `sums` [C, C] and
-    `counts` [C], what the present epoch has collected.
+    All state is in persistent buffers: `means` [C, C], the rows in use; `sums` [C, C] and `counts` [C], what the
+    present epoch has collected.
 
     Under data parallelism sums and counts are added up over the processes, in `roll` or, in exponential mode, in
     every `observe`; all processes must call them together. Keep the module outside DistributedDataParallel, which
@@ -35,7 +34,6 @@ class ClassMeans(nn.Module):
     sums: Tensor
     counts: Tensor
     means: Tensor
-    support: Tensor
 
     def __init__(
         self, num_classes: int, *, mode: str = "epoch", momentum: float = 0.999, temperature: float = 1.0
@@ -57,7 +55,6 @@ class ClassMeans(nn.Module):
         self.register_buffer("sums", torch.zeros(num_classes, num_classes))
         self.register_buffer("counts", torch.zeros(num_classes))
         self.register_buffer("means", torch.full((num_classes, num_classes), 1 / num_classes))
-        self.register_buffer("support", torch.zeros(num_classes))
 
     def rows(self, labels: Tensor, power: float = 1.0) -> Tensor:
         """The rows [B, C] of the classes `labels` [B], each entry raised to `power`."""
@@ -106,7 +103,6 @@ class ClassMeans(nn.Module):
         sums, counts = self._collected()
         seen = counts > 0
         self.means.copy_(torch.where(seen.unsqueeze(1), sums / counts.clamp_min(1e-12).unsqueeze(1), self.means))
-        self.support.copy_(torch.where(seen, counts, self.support))
         self._forget()
 
     @torch.no_grad()
@@ -128,7 +124,6 @@ class ClassMeans(nn.Module):
         # The batch's own mean carries what the old row loses; a class that is not in the batch keeps all of it.
         gain = (1 - kept) / counts.clamp_min(1e-12)
         self.means.mul_(kept.unsqueeze(1)).add_(sums * gain.unsqueeze(1))
-        self.support.mul_(kept).add_(counts)
         self._forget()
 
     def _collected(self) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,6 @@ class Setting:
     unlabeled_prior: Tensor  # float [C], the shares of the classes that the unlabelled images are taken to have
     feature_size: int
     steps: int
-    seed: int
     threshold: float  # confidence asked for where an add-on accepts pseudo-labels of its own
     strength: float  # of the logit adjustment
 

@@ -34,7 +34,6 @@ class ClassRebalancedSelfTraining(AddOn):
     share: Tensor
     prior: Tensor
     mean: Tensor
-    generation: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -46,7 +45,6 @@ class ClassRebalancedSelfTraining(AddOn):
         self.register_buffer("prior", setting.prior)
         self.register_buffer("mean", torch.full((setting.num_classes,), 1 / setting.num_classes))
         self.register_buffer("adopted", torch.full((setting.unlabeled_count,), -1, dtype=torch.int64))
-        self.register_buffer("generation", torch.zeros((), dtype=torch.int64))
         self._own: ImageSet | None = None  # the labelled set that the run began with
         self._drawn_from = 0  # the generation whose labelled set the batches use; behind after a resume
 
@@ -58,7 +56,6 @@ class ClassRebalancedSelfTraining(AddOn):
             self.adopted.copy_(self._surest(predict(batches.unlabeled.images).softmax(1)))
         if generation > self._drawn_from:
             self._drawn_from = generation
-            self.generation.fill_(generation)
             chosen = (self.adopted >= 0).nonzero().squeeze(1)
             more = batches.unlabeled.images[chosen], self.adopted[chosen]
             joined = [torch.cat(pair) for pair in zip((self._own.images, self._own.labels), more, strict=True)]

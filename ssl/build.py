@@ -224,7 +224,6 @@ def _add_ons(config: SSLConfig, model: nn.Module, labeled_counts: Tensor, unlabe
         unlabeled_prior=prior,
         feature_size=head_of(model).in_features,
         steps=config.optim.steps or 0,
-        seed=config.run.seed,
         threshold=0.95 if chosen.threshold is None else chosen.threshold,
         strength=chosen.adjustment,
     )

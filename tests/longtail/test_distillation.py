@@ -51,7 +51,7 @@ def test_the_teacher_is_no_part_of_the_state() -> None:
     assert set(method.state_dict()) == {
         "label_loss.class_counts",
         "label_loss.class_weights",
-        *(f"loss.class_means.{name}" for name in ("means", "support", "sums", "counts")),
+        *(f"loss.class_means.{name}" for name in ("means", "sums", "counts")),
     }
 
 

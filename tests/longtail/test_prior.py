@@ -57,7 +57,7 @@ def test_class_means_are_collected_without_the_prior() -> None:
 
 
 def test_its_state_is_that_of_the_inner_loss() -> None:
-    names = {f"loss.class_means.{name}" for name in ("means", "support", "sums", "counts")}
+    names = {f"loss.class_means.{name}" for name in ("means", "sums", "counts")}
     assert set(PriorAdjusted(build_loss("ikl", 4), COUNTS).state_dict()) == names
 
 

@@ -15,7 +15,6 @@ def test_uniform_before_the_first_roll() -> None:
     means = ClassMeans(5)
     means.observe(*random_epoch(0))
     assert torch.equal(means.means, torch.full((5, 5), 0.2))
-    assert not means.support.any()
 
 
 def test_roll_puts_the_epochs_means_into_use_and_starts_anew() -> None:
@@ -29,7 +28,6 @@ def test_roll_puts_the_epochs_means_into_use_and_starts_anew() -> None:
         for label in range(5):
             expected = torch.softmax(logits[labels == label] / 2.0, -1).mean(0)
             torch.testing.assert_close(means.means[label], expected)
-        assert torch.equal(means.support, torch.bincount(labels, minlength=5).float())
         assert not means.sums.any()
         assert not means.counts.any()
 
@@ -46,7 +44,6 @@ def test_an_unseen_class_keeps_its_last_row() -> None:
     assert not torch.equal(means.means[1], first[1])
     means.roll()
     assert means.means.isfinite().all()
-    assert torch.equal(means.support, torch.tensor([1.0, 1.0, 0.0]))
 
 
 def test_sample_weights_weigh() -> None:
@@ -74,7 +71,6 @@ def test_unknown_masked_and_broken_rows_are_passed_over(mode: str) -> None:
     for means in (clean, dirty):
         means.roll()
     torch.testing.assert_close(dirty.means, clean.means)
-    torch.testing.assert_close(dirty.support, clean.support)
 
 
 def test_boolean_mask() -> None:
@@ -113,7 +109,7 @@ def test_resume_in_the_middle_of_an_epoch_changes_nothing(mode: str) -> None:
         loss.roll()
         loss.observe(*random_epoch(9))
         loss.roll()
-    assert set(straight.state_dict()) == {f"class_means.{name}" for name in ("sums", "counts", "means", "support")}
+    assert set(straight.state_dict()) == {f"class_means.{name}" for name in ("sums", "counts", "means")}
     for name, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value)
 

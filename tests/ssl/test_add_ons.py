@@ -29,7 +29,6 @@ def setting(**changes):
         "unlabeled_prior": torch.tensor([0.6, 0.3, 0.1]),
         "feature_size": 5,
         "steps": 60,
-        "seed": 0,
         "threshold": 0.95,
         "strength": 1.0,
     }
