@@ -64,6 +64,6 @@ class AddOn(nn.Module):
         return logits_NC
 
 
-def log_prior(shares: Tensor) -> Tensor:
-    """log pi; a class without images gets the share of a hundredth of an image rather than none."""
-    return torch.log(shares.clamp_min(1e-4))
+def log_prior(counts: Tensor) -> Tensor:
+    """log pi of these numbers of images, [C]; a class without any counts as a hundredth of an image."""
+    return torch.log(counts.float().clamp_min(0.01) / counts.sum())

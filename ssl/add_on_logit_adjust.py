@@ -17,7 +17,7 @@ class AdjustedTraining(AddOn):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
-        self.register_buffer("shift", setting.strength * log_prior(setting.prior))
+        self.register_buffer("shift", setting.strength * log_prior(setting.labeled_counts))
 
     def adjust(self, logits_BC: Tensor) -> Tensor:
         return logits_BC + self.shift
@@ -30,7 +30,7 @@ class AdjustedEvaluation(AddOn):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
-        self.register_buffer("shift", setting.strength * log_prior(setting.prior))
+        self.register_buffer("shift", setting.strength * log_prior(setting.labeled_counts))
 
     def evaluated(self, logits_NC: Tensor) -> Tensor:
         return logits_NC - self.shift.to(logits_NC.device)
