@@ -56,4 +56,13 @@ class LossOptions:
             return [str(unknown_name("loss", self.name, LOSSES))]
         own = LOSSES[self.name].options
         its = f"its options are: {', '.join(own)}" if own else "it has none"
-        return [f"Loss {self.name!r} has no option {name!r}; {its}." for name in self.given() if name not in own]
+        return [
+            f"Loss {self.name!r} has no option {name!r}; {its}; leave it out, or take a loss that has it: "
+            f"{', '.join(_losses_with(name))}."
+            for name in self.given()
+            if name not in own
+        ]
+
+
+def _losses_with(option: str) -> list[str]:
+    return [name for name, row in LOSSES.items() if option in row.options]

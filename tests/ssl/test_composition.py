@@ -141,7 +141,10 @@ REFUSED = [
     ({"adjustment": 2.0}, "--adjustment is for --add-on logit-adjust and logit-adjust-posthoc"),
     ({"adjustment": 2.0, "add_on": "abc"}, "--adjustment is for --add-on logit-adjust"),
     ({"loss": {"name": "kl", "beta": 0.1}}, "Loss 'kl' has no option 'beta'"),
-    ({"loss": {"beta": 0.1}}, "Loss 'ce' has no option 'beta'"),
+    (
+        {"loss": {"beta": 0.1}},
+        "Loss 'ce' has no option 'beta'; it has none; leave it out, or take a loss that has it: dkl, ikl, gkl, dkd.",
+    ),
     ({"treshold": 0.9}, "Did you mean 'threshold'"),
 ]
 
