@@ -149,7 +149,7 @@ class ConsistencyOptions(LossOptions):
 
 # The defaults are the recipe of the embedded data set: 1,352 images of 8 x 8 pixels, a minute on two cores.
 DIGITS = OptimOptions(steps=800, batch_size=32, lr=0.05, weight_decay=1e-3, ema_decay=0.99)
-# FixMatch's for photographs, and the length that the long-tailed methods agree on, as the recipes in configs/ have them.
+# FixMatch's for photographs, and the length that long-tailed methods agree on, as the recipes in configs/ have them.
 FIXMATCH = OptimOptions(steps=2**20)
 LONG_TAILED = OptimOptions(steps=250_000)
 OPTIMISATION = {

@@ -66,8 +66,8 @@ def resolved(config: SSLConfig) -> SSLConfig:
 def _data(data: DataOptions, preset: Preset) -> DataOptions:
     if data.labels is not None and data.dataset in LONG_TAILS:
         raise UserError(
-            f"{data.dataset} is a long-tailed split, and --labels {data.labels} asks for a balanced one; take --dataset "
-            f"{base_of(data.dataset)} for that, or --labeled-head for another tail."
+            f"{data.dataset} is a long-tailed split, and --labels {data.labels} asks for a balanced one; "
+            f"take --dataset {base_of(data.dataset)} for that, or --labeled-head for another tail."
         )
     filled = {name: value for name, value in LONG_TAILS.get(data.dataset, {}).items() if getattr(data, name) is None}
     data = replace(data, **filled)
@@ -96,8 +96,8 @@ def _tail_problem(data: DataOptions, given: list[str]) -> str | None:
         return "--labeled-head asks for a long tail; say how long with --imbalance (1 for none)."
     if data.unlabeled_head is None and (of_drawn := [option for option in given if option != "--imbalance"]):
         return (
-            f"{of_drawn[0]} says how many unlabelled images of each class are drawn, but without --unlabeled-head every "
-            f"image that is not labelled is unlabelled; give --unlabeled-head, or leave it out."
+            f"{of_drawn[0]} says how many unlabelled images of each class are drawn, but without --unlabeled-head "
+            f"every image that is not labelled is unlabelled; give --unlabeled-head, or leave it out."
         )
     if data.unlabeled_shape == "uniform" and data.unlabeled_imbalance is not None:
         return "--unlabeled-shape uniform draws all classes alike, so --unlabeled-imbalance changes nothing; keep one."
