@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softmax
 
 from ..engine.profile import Profile
-from ..losses.modules import TeacherLoss
+from ..errors import UserError
+from ..losses.modules import CE, TeacherLoss
 from ..models.head import forward_with_features
 from .acceptance import Acceptance
 from .add_on import AddOn
 from .alignment import Alignment
 from .batches import Batch
 from .predictions import Forward, PerView, Predictions, PseudoLabels
+from .targets import Hard
 
 Losses = dict[str, Tensor]
 
@@ -65,6 +67,11 @@ class Consistency(nn.Module):
         add_ons: Sequence[AddOn] = (),
     ) -> None:
         super().__init__()
+        if isinstance(targets, Hard) and not isinstance(loss, CE):
+            raise UserError(
+                f"Hard targets are a class, and {type(loss).__name__} compares whole predictions; take Soft() targets, "
+                f"or the loss CE()."
+            )
         self.loss, self.targets, self.acceptance = loss, targets, acceptance
         self.alignment = alignment or Alignment()
         self.teacher, self.student_view = teacher, student_view

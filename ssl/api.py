@@ -17,6 +17,7 @@ from typing import Any
 from ..engine.config import check, options_of, starting_point, with_values
 from ..engine.session import Session
 from ..errors import UserError, unknown_name
+from ..losses.modules import CE
 from .build import Parts, build_task
 from .config import SSLConfig
 from .defaults import resolved
@@ -68,6 +69,9 @@ def train(parts: Parts | None = None, **options: Any) -> dict[str, Any]:
     if chosen.dataset is not None:
         options.setdefault("dataset", "npz")  # the catalog's name for arrays of one's own
     config = configure(**options)
+    compares_predictions = chosen.loss is not None and not isinstance(chosen.loss, CE)
+    if compares_predictions and config.loss.name == "ce" and "targets" not in options and chosen.targets is None:
+        config = configure(**options, loss="soft-ce")  # the algorithm's own loss asks for classes, this one for more
     session = Session(config, "ssl", run_name(config))
     identity = identity_of(config)
     if chosen.dataset is not None:

@@ -18,7 +18,10 @@ class Soft(nn.Module):
 
 
 class Hard(Soft):
-    """Its most likely class (Pseudo-Label, FixMatch): what `ce` makes of any prediction."""
+    """Its most likely class (Pseudo-Label, FixMatch): what `ce` makes of the whole prediction that this hands on.
+
+    `Consistency` refuses it with any other loss, which would compare whole predictions.
+    """
 
 
 class Sharpened(nn.Module):

@@ -10,7 +10,9 @@ from torch import nn
 
 from tailmatch.cli import main
 from tailmatch.errors import UserError
-from tailmatch.ssl import Acceptance, Parts, train
+from tailmatch.losses import CE, KL
+from tailmatch.ssl import Acceptance, Consistency, Parts, train
+from tailmatch.ssl.targets import Hard
 
 SHORT = {"dataset": "npz", "labels": 8, "batch_size": 8, "steps": 8, "eval_every": 4, "device": "cpu"}
 
@@ -154,6 +156,27 @@ def test_the_result_names_the_parts_of_ones_own(small_dataset, small_net, tmp_pa
     assert "own_parts" not in train(labels=40, steps=2, device="cpu", out=tmp_path / "named")
     twice = Parts(add_ons=(EveryOther(), EveryOther())).described()
     assert twice == {"add_ons": f"{__name__}.EveryOther, {__name__}.EveryOther"}
+
+
+@pytest.mark.parametrize(("loss", "targets"), [(KL(), "soft"), (CE(), "hard")])
+def test_a_loss_of_ones_own_gets_the_targets_it_can_use(loss, targets, small_dataset, small_net, tmp_path):
+    options = {"labels": 8, "batch_size": 8, "steps": 1, "device": "cpu", "out": tmp_path / "own"}
+    train(dataset=small_dataset, model=small_net(), loss=loss, **options)
+    assert f"\ntargets: {targets}\n" in (tmp_path / "own" / "config.yaml").read_text()
+
+
+def test_hard_targets_are_refused_to_a_loss_that_compares_predictions(small_dataset, small_net, tmp_path):
+    sentence = "Hard targets are a class, and KL compares whole predictions; take Soft"
+    with pytest.raises(UserError, match=sentence):
+        Consistency(loss=KL(), targets=Hard(), acceptance=EveryOther())
+    for targets in ("hard", Hard()):
+        with pytest.raises(UserError, match=sentence):
+            train(
+                dataset=small_dataset, model=small_net(), loss=KL(), targets=targets, labels=8, batch_size=8, steps=1,
+                device="cpu", out=tmp_path / "own",
+            )  # fmt: skip
+    assert not (tmp_path / "own").exists()
+    Consistency(loss=CE(), targets=Hard(), acceptance=EveryOther())
 
 
 class Ours(nn.Module):
