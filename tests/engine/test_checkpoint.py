@@ -191,7 +191,7 @@ FORBIDDEN = {
     r"(np|numpy)\.load\((?![^)]*allow_pickle=False)": "np.load without a stated allow_pickle=False",
     r"read_pickle|to_pickle": "pandas' pickles",
     r"yaml\.(unsafe_load|full_load|UnsafeLoader|FullLoader|Loader\b)": "an unsafe YAML loader",
-    r"yaml\.load\((?![^)]*Safe)": "yaml.load without a safe loader",
+    r"yaml\.load\((?![^)]*(Safe|Base)Loader)": "yaml.load without a safe loader",
     r"(?<![\w.])(eval|exec)\(": "evaluated text",
 }
 SOURCES = sorted(
