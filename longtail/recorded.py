@@ -57,8 +57,9 @@ def is_finished(folder: Path) -> bool:
 def recorded_lines(path: Path) -> dict[str, object]:
     """The `name: value` lines of a recorded configuration, before anything is known of its task."""
     try:
+        text = path.read_text(encoding="utf-8")
         # This loader makes nothing but strings, lists and mappings, so no value can be malformed.
-        lines = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        lines = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError):
         lines = None
     if not isinstance(lines, dict):
