@@ -55,11 +55,8 @@ METHODS: dict[str, tuple[str, str]] = {
     "gkl": ("GKL", "--loss gkl"),
     "dkd": ("DKD", "--loss dkd"),
     "tail-kl": ("Balanced Softmax + KL, prior-adjusted", f"{_SPACE} --loss kl"),
-    "tail-ikl-biased": (
-        "Balanced Softmax + IKL, prior-adjusted, class means as they are",
-        f"{_SPACE} --loss ikl --prior-weight-rho 0",
-    ),
     "tail-ikl": ("Balanced Softmax + IKL, prior-adjusted (tail-aware)", f"{_SPACE} --loss ikl"),
+    "tail-ikl-unbiased": ("the same with class means without the prior", f"{_SPACE} --loss ikl --prior-weight-rho 1"),
     "tail-ikl-rho": ("the same with rho = 1", f"{_SPACE} --loss ikl --prior-rho 1"),
 }
 TEACHER = "teacher"

@@ -74,8 +74,8 @@ class DistillationOptions:
     0 compares them as they are."""
     prior_rho: float = 0.0
     """How much of the prior is taken off both before the softmaxes: 0 weighs classes as the teacher does, 1 evenly."""
-    prior_weight_rho: float = 1.0
-    """With prior_tau, how much of the prior is taken off the class means of ikl and gkl."""
+    prior_weight_rho: float = 0.0
+    """With prior_tau, how much of the prior is taken off the class means of ikl and gkl; 0 leaves them as they are."""
     baseline: bool = False
     """Train the student without its teacher too, in a run of its own, and show both."""
 
@@ -176,7 +176,7 @@ class LongtailConfig:
             found.append(
                 f"{', '.join(given)}: for a loss against a teacher, and none is given; name one, as --loss kl."
             )
-        if self.distills and teacher.prior_weight_rho != 1:
+        if self.distills and teacher.prior_weight_rho != 0:
             if teacher.prior_tau == teacher.prior_rho == 0:
                 found.append("--prior-weight-rho acts beside --prior-tau or --prior-rho; give one of them as well.")
             elif not self.loss.has_class_means:

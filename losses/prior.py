@@ -21,8 +21,8 @@ class PriorAdjusted(TeacherLoss):
     occur, and rho = 1 by the balanced ones.
 
     The class means of IKL and GKL weigh the pairs of classes. They are collected from softmax(t - weight_rho log pi):
-    in the teacher's own space (weight_rho = 0) the row of a rare class lies on the frequent ones, and the wMSE term
-    hardly touches the pairs that tell rare classes apart.
+    in the teacher's own space (weight_rho = 0) or without the prior (1). The former keeps more of the rare classes
+    where the teacher is unsure of its training images; longtail/README.md has the figures.
 
     `tau`, `rho` and `weight_rho` are 0 for the plain loss. All state is that of the inner loss.
     """
@@ -36,7 +36,7 @@ class PriorAdjusted(TeacherLoss):
         *,
         tau: float = 1.0,
         rho: float = 0.0,
-        weight_rho: float = 1.0,
+        weight_rho: float = 0.0,
     ) -> None:
         super().__init__(loss.divergence)
         for name, value in (("tau", tau), ("rho", rho), ("weight_rho", weight_rho)):
