@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from tailmatch.cli import main as tailmatch
 
 RESULTS = Path(__file__).parent / "results"
+RUNS = Path("runs") / "longtail-results"
 GROUPS = ("many", "medium", "few", "all")
 _BALANCED = "--label-loss balanced-softmax"
 _SPACE = f"{_BALANCED} --prior-tau 1"
@@ -143,13 +144,13 @@ def main() -> None:
     for option in ("--dataset", "--data-root", "--imbalance", "--model", "--teacher", "--epochs", "--batch-size"):
         parser.add_argument(option)
     options = parser.parse_args()
-    started, by_seed = time.time(), {}
+    by_seed: dict[int, dict] = {}
     # Spawned: a fork of a process that has used torch's threads may hang.
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         seeds = {pool.submit(train_seed, seed, options): seed for seed in range(options.seeds)}
         for done in as_completed(seeds):
             by_seed[seeds[done]] = done.result()
-            write(options, dict(sorted(by_seed.items())), time.time() - started)  # so that a long series shows some
+            write(options, dict(sorted(by_seed.items())))  # so that a long series shows some
     print((RESULTS / f"longtail_{options.name}.md").read_text())
 
 
@@ -159,20 +160,23 @@ def train_seed(seed: int, options: argparse.Namespace) -> dict[str, dict[str, fl
     for name in ("dataset", "data_root", "imbalance", "model", "epochs", "batch_size"):
         if getattr(options, name) is not None:
             common += [f"--{name.replace('_', '-')}", getattr(options, name)]
-    place = Path("runs") / "longtail-results" / options.name / f"seed{seed}"
+    place = RUNS / options.name / f"seed{seed}"
     place.mkdir(parents=True, exist_ok=True)
     needs_stage1 = any("STAGE1" in METHODS[name][1] for name in options.only)
     only = sorted({*options.only, *(["ce"] if needs_stage1 else [])}, key=list(METHODS).index)
     return one_seed(seed, common, _teacher(options, seed, common, place, only), place, only)
 
 
-def write(options: argparse.Namespace, by_seed: dict[int, dict], seconds: float) -> None:
+def write(options: argparse.Namespace, by_seed: dict[int, dict]) -> None:
     """The table and the numbers, with what made them."""
+    names = [TEACHER, *options.only]
+    results = [RUNS / options.name / f"seed{seed}" / name / "result.json" for seed in by_seed for name in names]
+    seconds = sum(json.loads(result.read_text())["seconds"] for result in results if result.is_file())
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     made_by = {
         "command": " ".join(["python benchmarks/longtail_results.py", *words]),
         "seeds": list(by_seed),
-        "minutes": round(seconds / 60, 1),
+        "training_minutes": round(seconds / 60, 1),
         "processor": platform.processor() or platform.machine(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "date": time.strftime("%Y-%m-%d"),
@@ -180,8 +184,8 @@ def write(options: argparse.Namespace, by_seed: dict[int, dict], seconds: float)
     text = (
         f"Accuracy on test in per cent, last epoch, mean ± standard deviation over {len(by_seed)} seeds.\n\n"
         f"{table(by_seed)}\n\n"
-        f"`{made_by['command']}`: {made_by['minutes']} minutes on {made_by['processor']}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}, {made_by['date']}.\n"
+        f"`{made_by['command']}`: {made_by['training_minutes']} minutes of training in all, {options.threads} thread each, "
+        f"on {made_by['processor']}; torch {torch.__version__}, Python {platform.python_version()}, {made_by['date']}.\n"
     )
     (RESULTS / f"longtail_{options.name}.md").write_text(text)
     accuracies = {str(seed): found for seed, found in by_seed.items()}
