@@ -181,12 +181,13 @@ def write(options: argparse.Namespace, by_seed: dict[int, dict]) -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "date": time.strftime("%Y-%m-%d"),
     }
-    text = (
-        f"Accuracy on test in per cent, last epoch, mean ± standard deviation over {len(by_seed)} seeds.\n\n"
-        f"{table(by_seed)}\n\n"
-        f"`{made_by['command']}`: {made_by['training_minutes']} minutes of training in all, {options.threads} thread each, "
-        f"on {made_by['processor']}; torch {torch.__version__}, Python {platform.python_version()}, {made_by['date']}.\n"
-    )
+    text = f"""Accuracy on test in per cent, last epoch, mean ± standard deviation over {len(by_seed)} seeds.
+
+{table(by_seed)}
+
+`{made_by["command"]}`: {made_by["training_minutes"]} minutes of training in all, {options.threads} thread each, on
+{made_by["processor"]}; torch {torch.__version__}, Python {platform.python_version()}, {made_by["date"]}.
+"""
     (RESULTS / f"longtail_{options.name}.md").write_text(text)
     accuracies = {str(seed): found for seed, found in by_seed.items()}
     report = json.dumps({**made_by, "accuracy": accuracies}, indent=1)
