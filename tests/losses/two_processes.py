@@ -99,6 +99,7 @@ def main() -> None:
     rank, world = here.rank, here.size
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     torch.save({"gradients": gradients(rank, world), "means": class_means(rank, world)}, folder / f"{rank}.pt")
+    distributed.barrier()  # nobody hangs up while another still reads
     distributed.destroy_process_group()
     leave(0)
 

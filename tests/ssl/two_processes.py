@@ -87,6 +87,7 @@ def main() -> None:
     found["rows"] = uneven_rows(rank)
     torch.save(found, folder / f"{world}-{rank}.pt")
     if world > 1:
+        distributed.barrier()  # nobody hangs up while another still reads
         distributed.destroy_process_group()
     leave(0)
 
