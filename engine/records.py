@@ -243,3 +243,12 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def where_to_look(path: Path) -> list[tuple[str, str]]:
+    """The last rows of a run's closing table: where everything is, and what to do next."""
+    return [
+        ("written to", str(path)),
+        ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
+        ("next", f"python run.py analyze {path}  (charts and a report; several runs are compared)"),
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 from ..analysis.groups import GROUP_NAMES
 from ..engine.config import to_yaml
 from ..engine.evaluation import Accuracy
+from ..engine.records import where_to_look
 from ..engine.session import Session
 from ..engine.stopping import Interrupted
 from .build import build_task
@@ -62,9 +63,7 @@ def summary(path: Path, result: dict[str, Any], baseline: dict[str, Any] | None)
     pace = f"{speed:,.0f} images/s, " if speed else ""
     facts = [
         ("speed", f"{pace}{result['seconds']:.1f} s in all"),
-        ("written to", str(path)),
-        ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
-        ("next", f"python run.py analyze {path}  (charts and a report; several runs are compared)"),
+        *where_to_look(path),
     ]
     return "\n".join([*lines, *(f"  {name:<18}{value}" for name, value in facts)])
 

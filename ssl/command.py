@@ -5,6 +5,7 @@ from typing import Any
 
 from ..engine.config import to_yaml
 from ..engine.evaluation import show
+from ..engine.records import where_to_look
 from ..engine.session import Session
 from ..engine.stopping import Interrupted
 from .build import build_task
@@ -47,9 +48,7 @@ def summary(path: Path, result: dict[str, Any]) -> str:
         rows.append(("pseudo-labels", f"{100 * quality['utilisation']:.1f} % accepted, {right} of them right"))
     rows += [
         ("speed", f"{result['images_per_second']:,.0f} images/s, {result['seconds']:.1f} s in all"),
-        ("written to", str(path)),
-        ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
-        ("next", f"python run.py analyze {path}  (charts and a report; several runs are compared)"),
+        *where_to_look(path),
     ]
     method = " + ".join([result["algorithm"], *result["add_ons"], result["loss"]])
     title = f"{method} on {result['dataset']}, seed {result['seed']}"
