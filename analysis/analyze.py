@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..errors import UserError, unknown_name
-from .compare import Difference, PairedBootstrap
-from .config import AnalyzeConfig
-from .figures import Figures, write_figures
-from .groups import GROUP_NAMES
-from .methods import default_reference, group_runs
-from .published import caveats_of, published_rows
-from .reading import Problem, read_runs
-from .report import write_report
-from .report_content import compose_report
-from .run_folder import Grouping
-from .runs import Method
-from .table_text import to_text
-from .tables import write_tables
+from tailmatch.analysis.compare import Difference, PairedBootstrap
+from tailmatch.analysis.config import AnalyzeConfig
+from tailmatch.analysis.figures import Figures, write_figures
+from tailmatch.analysis.groups import GROUP_NAMES
+from tailmatch.analysis.methods import default_reference, group_runs
+from tailmatch.analysis.published import caveats_of, published_rows
+from tailmatch.analysis.reading import Problem, read_runs
+from tailmatch.analysis.report import write_report
+from tailmatch.analysis.report_content import compose_report
+from tailmatch.analysis.run_folder import Grouping
+from tailmatch.analysis.runs import Method
+from tailmatch.analysis.table_text import to_text
+from tailmatch.analysis.tables import write_tables
+from tailmatch.errors import UserError, unknown_name
 
 
 def analyze(config: AnalyzeConfig) -> int:

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from .groups import ALL_AND_GROUPS, GROUP_NAMES, Groups
-from .runs import Method
+from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES, Groups
+from tailmatch.analysis.runs import Method
 
 Floats = npt.NDArray[np.floating[Any]]
 LEVEL_PERCENT = 95

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .charts.accuracy import GroupAccuracy
-from .charts.base import Chart, NoData
-from .charts.calibration import Reliability
-from .charts.classes import ClassAccuracy, Gain
-from .charts.confusion import ClassConfusion, GroupConfusion
-from .charts.difference import Differences
-from .charts.teacher import TeacherAgreement
-from .charts.tradeoff import TradeOff
-from .charts.training import PseudoLabels, Thresholds, TrainingCurves
-from .charts.weights import ClassMeans, WeightNorms
-from .compare import Difference
-from .runs import Method
+from tailmatch.analysis.charts.accuracy import GroupAccuracy
+from tailmatch.analysis.charts.base import Chart, NoData
+from tailmatch.analysis.charts.calibration import Reliability
+from tailmatch.analysis.charts.classes import ClassAccuracy, Gain
+from tailmatch.analysis.charts.confusion import ClassConfusion, GroupConfusion
+from tailmatch.analysis.charts.difference import Differences
+from tailmatch.analysis.charts.teacher import TeacherAgreement
+from tailmatch.analysis.charts.tradeoff import TradeOff
+from tailmatch.analysis.charts.training import PseudoLabels, Thresholds, TrainingCurves
+from tailmatch.analysis.charts.weights import ClassMeans, WeightNorms
+from tailmatch.analysis.compare import Difference
+from tailmatch.analysis.runs import Method
 
 CHARTS: tuple[type[Chart], ...] = (
     GroupAccuracy,

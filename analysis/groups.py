@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError, unknown_name
+from tailmatch.errors import UserError, unknown_name
 
 GROUP_NAMES = ("many", "medium", "few")
 ALL_AND_GROUPS = ("all", *GROUP_NAMES)

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .runs import Method, Run
+from tailmatch.analysis.runs import Method, Run
 
 # Where and how a run was computed and recorded, which its outcome does not depend on (but for rounding).
 _MACHINE = frozenset({"device", "threads", "workers", "compile", "channels_last", "data_root"})

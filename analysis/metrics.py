@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .groups import Groups, class_accuracy
-from .outcome import Outcome
+from tailmatch.analysis.groups import Groups, class_accuracy
+from tailmatch.analysis.outcome import Outcome
 
 Floats = npt.NDArray[np.float64]
 Values = dict[str, float | None]  # by "all", "many", "medium", "few"; None where there is nothing to measure

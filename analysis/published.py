@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from .groups import ALL_AND_GROUPS
-from .runs import Method, Run, flat_config
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.runs import Method, Run, flat_config
 
 _SHOWN = {"method", "note", "sd", *ALL_AND_GROUPS}
 COLUMNS = ("method", *ALL_AND_GROUPS, "sd", "source", "title", "caveats")

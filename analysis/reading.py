@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .methods import identity
-from .npz_reader import BrokenFile
-from .run_folder import RUN_FILES, Grouping, is_run_folder, read_run
-from .runs import Run
+from tailmatch.analysis.methods import identity
+from tailmatch.analysis.npz_reader import BrokenFile
+from tailmatch.analysis.run_folder import RUN_FILES, Grouping, is_run_folder, read_run
+from tailmatch.analysis.runs import Run
 
 _NOT_RUNS = ("checkpoints", "tensorboard")
 

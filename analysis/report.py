@@ -19,8 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tailmatch import __version__
-
-from .figures import DrawnFigure
+from tailmatch.analysis.figures import DrawnFigure
 
 HERE = Path(__file__).parent
 LARGEST_SVG_BYTES = 300_000

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .charts.base import mean_std, with_spread
-from .compare import Difference
-from .figures import Figures
-from .groups import ALL_AND_GROUPS, GROUP_NAMES
-from .methods import configuration_differences
-from .report import Report, Verdict
-from .report_tables import configuration_table, detail_tables, main_table, runs_table
-from .runs import Method
+from tailmatch.analysis.charts.base import mean_std, with_spread
+from tailmatch.analysis.compare import Difference
+from tailmatch.analysis.figures import Figures
+from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.analysis.methods import configuration_differences
+from tailmatch.analysis.report import Report, Verdict
+from tailmatch.analysis.report_tables import configuration_table, detail_tables, main_table, runs_table
+from tailmatch.analysis.runs import Method
 
 MOST_VERDICTS = 8
 """On the first screen; the rest is in the table of differences."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .charts.base import mean_std, signed, with_spread
-from .compare import LEVEL_PERCENT, Difference
-from .groups import ALL_AND_GROUPS, GROUP_NAMES
-from .metrics import METRICS
-from .report import Cell, Column, Row, Table, cell, relative_link, table_from_frame
-from .runs import Method, Run
+from tailmatch.analysis.charts.base import mean_std, signed, with_spread
+from tailmatch.analysis.compare import LEVEL_PERCENT, Difference
+from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.analysis.metrics import METRICS
+from tailmatch.analysis.report import Cell, Column, Row, Table, cell, relative_link, table_from_frame
+from tailmatch.analysis.runs import Method, Run
 
 HEADINGS = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
 MOST_LISTED_CLASSES = 200

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..errors import UserError, unknown_name
-from .groups import Groups, groups_from_lists, split_classes
-from .methods import short_label
-from .npz_reader import Array, BrokenFile, NpzReader
-from .outcome import NotFinite, Outcome, outcome_of_logits, rows_at_a_time
-from .runs import Run, algorithm_of, loss_of
+from tailmatch.analysis.groups import Groups, groups_from_lists, split_classes
+from tailmatch.analysis.methods import short_label
+from tailmatch.analysis.npz_reader import Array, BrokenFile, NpzReader
+from tailmatch.analysis.outcome import NotFinite, Outcome, outcome_of_logits, rows_at_a_time
+from tailmatch.analysis.runs import Run, algorithm_of, loss_of
+from tailmatch.errors import UserError, unknown_name
 
 SCHEMA = 1
 RUN_FILES = ("predictions.npz", "result.json", "config.yaml")

@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from .groups import Groups, class_accuracy
-from .metrics import Values, metrics_of
-from .npz_reader import NpzReader
-from .outcome import Outcome, rows_at_a_time
+from tailmatch.analysis.groups import Groups, class_accuracy
+from tailmatch.analysis.metrics import Values, metrics_of
+from tailmatch.analysis.npz_reader import NpzReader
+from tailmatch.analysis.outcome import Outcome, rows_at_a_time
 
 Array = npt.NDArray[Any]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .compare import Difference
-from .groups import ALL_AND_GROUPS, GROUP_NAMES
-from .metrics import METRICS
-from .report import Table
-from .runs import Method
-from .table_text import to_latex, to_markdown
+from tailmatch.analysis.compare import Difference
+from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.analysis.metrics import METRICS
+from tailmatch.analysis.report import Table
+from tailmatch.analysis.runs import Method
+from tailmatch.analysis.table_text import to_latex, to_markdown
 
 
 def results_frame(methods: Sequence[Method]) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..errors import UserError
-from .base import ReadSets
+from tailmatch.datasets.base import ReadSets
+from tailmatch.errors import UserError
 
 
 def check_classes(sets: ReadSets, where: Path) -> ReadSets:

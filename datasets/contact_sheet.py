@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..errors import UserError
-from .weak_augment import check_images
+from tailmatch.datasets.weak_augment import check_images
+from tailmatch.errors import UserError
 
 _GAP = 2
 _BACKGROUND = 255

@@ -6,8 +6,8 @@ Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI M
 import numpy as np
 import torch
 
-from .base import ImageSet, ReadSets
-from .splits import hold_out
+from tailmatch.datasets.base import ImageSet, ReadSets
+from tailmatch.datasets.splits import hold_out
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 TEST_FRACTION = 0.25

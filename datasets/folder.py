@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ..errors import UserError
-from .base import ImageSet, ReadSets, unlabeled_set
-from .class_checks import check_classes
+from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
+from tailmatch.datasets.class_checks import check_classes
+from tailmatch.errors import UserError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _GRAY_MODES = ("1", "L")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError, unknown_name
-from .base import Dataset, ImageSet, ReadSets
-from .catalog import CATALOG, DatasetRow
-from .splits import hold_out, largest_head, long_tail_counts, make_long_tailed
+from tailmatch.datasets.base import Dataset, ImageSet, ReadSets
+from tailmatch.datasets.catalog import CATALOG, DatasetRow
+from tailmatch.datasets.splits import hold_out, largest_head, long_tail_counts, make_long_tailed
+from tailmatch.errors import UserError, unknown_name
 
 
 def load_dataset(
@@ -130,18 +130,18 @@ def _read(
 ) -> ReadSets:
     # Each reader is imported when it is asked for: scikit-learn and torchvision take most of a second each.
     if name == "digits":
-        from .digits import read_digits
+        from tailmatch.datasets.digits import read_digits
 
         return read_digits()
     if name == "folder":
-        from .folder import read_folder
+        from tailmatch.datasets.folder import read_folder
 
         return read_folder(root, image_size)
     if name == "npz":
-        from .npz import read_npz
+        from tailmatch.datasets.npz import read_npz
 
         return read_npz(root)
-    from .torchvision_sets import read_cifar, read_stl10, read_svhn
+    from tailmatch.datasets.torchvision_sets import read_cifar, read_stl10, read_svhn
 
     if name == "svhn":
         return read_svhn(root, download, extra)

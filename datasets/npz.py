@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import UserError
-from .base import ImageSet, ReadSets, unlabeled_set
-from .class_checks import check_classes
+from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
+from tailmatch.datasets.class_checks import check_classes
+from tailmatch.errors import UserError
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 _CHANNELS = (1, 3)

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError
-from .catalog import CATALOG
-from .data_config import CheckConfig, DataConfig, ListConfig, PrepareConfig
-from .file_set import FileSet
-from .imagenet.catalog import FILE_DATASETS, FileRecipe, file_recipe
-from .imagenet.fetch import keep, sha256
-from .imagenet.layout import choose_places, located, missing
-from .imagenet.lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
-from .imagenet.record import RECORD, ListRecord, Record, root_for_record
-from .imagenet.resize import is_whole, resize_all, resized_folder
-from .imagenet.verify import unreadable
+from tailmatch.datasets.catalog import CATALOG
+from tailmatch.datasets.data_config import CheckConfig, DataConfig, ListConfig, PrepareConfig
+from tailmatch.datasets.file_set import FileSet
+from tailmatch.datasets.imagenet.catalog import FILE_DATASETS, FileRecipe, file_recipe
+from tailmatch.datasets.imagenet.fetch import keep, sha256
+from tailmatch.datasets.imagenet.layout import choose_places, located, missing
+from tailmatch.datasets.imagenet.lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
+from tailmatch.datasets.imagenet.record import RECORD, ListRecord, Record, root_for_record
+from tailmatch.datasets.imagenet.resize import is_whole, resize_all, resized_folder
+from tailmatch.datasets.imagenet.verify import unreadable
+from tailmatch.errors import UserError
 
 _SHOWN = 5
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError, unknown_name
+from tailmatch.errors import UserError, unknown_name
 
 LONG_TAIL_SHAPES = ("exponential", "step")
 UNLABELED_SHAPES = ("consistent", "uniform", "reversed")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UserError, unknown_name
-from . import image_ops as ops
-from .augment_pools import CUTOUT_GREY, OPERATION_PROBABILITY, OPERATION_RANGES, STRONG_POOL
-from .weak_augment import WeakAugment, check_images, send
+from tailmatch.datasets import image_ops as ops
+from tailmatch.datasets.augment_pools import CUTOUT_GREY, OPERATION_PROBABILITY, OPERATION_RANGES, STRONG_POOL
+from tailmatch.datasets.weak_augment import WeakAugment, check_images, send
+from tailmatch.errors import UserError, unknown_name
 
 MATRICES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "Rotate": ops.rotate_matrix,

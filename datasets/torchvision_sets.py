@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import UserError
-from ..torchvision_import import torchvision
-from .base import ImageSet, ReadSets, unlabeled_set
+from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
+from tailmatch.errors import UserError
+from tailmatch.torchvision_import import torchvision
 
 DEFAULT_ROOT = Path("data")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from tailmatch.errors import UserError
 
 
 def check_images(images: Tensor) -> None:

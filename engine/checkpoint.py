@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ..errors import UserError
-from .files import write_atomically
+from tailmatch.engine.files import write_atomically
+from tailmatch.errors import UserError
 
 _TENSOR = "__tensor__"
 KEPT = 2

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from ..errors import UserError
-from .config import check, read_recipe, recorded, starting_point
-from .options import EXECUTION_ONLY
+from tailmatch.engine.config import check, read_recipe, recorded, starting_point
+from tailmatch.engine.options import EXECUTION_ONLY
+from tailmatch.errors import UserError
 
 Config = TypeVar("Config")
 TYRO = (tyro.conf.FlagCreatePairsOff,)

@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import tyro
 import yaml
 
-from ..errors import UserError, nearest
-from .options import CallOptions
+from tailmatch.engine.options import CallOptions
+from tailmatch.errors import UserError, nearest
 
 Config = TypeVar("Config")
 _ABOUT_THE_CALL = frozenset(field.name for field in fields(CallOptions))

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import UserError
-from .options import Device, Precision
+from tailmatch.engine.options import Device, Precision
+from tailmatch.errors import UserError
 
 
 def pick_device(name: Device, local_rank: int = 0) -> torch.device:

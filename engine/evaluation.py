@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..analysis.groups import ALL_AND_GROUPS, GROUP_NAMES, Groups, group_accuracy
+from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES, Groups, group_accuracy
 
 LAST = 20
 Accuracy = dict[str, float | None]  # {"all", "many", "medium", "few"}; None for an empty group

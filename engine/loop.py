@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
-from ..errors import UserError
-from .checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
-from .device import Autocast
-from .distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
-from .evaluation import Evaluations, accuracy_of, show
-from .optim import WeightAverage, build_optimizer, set_learning_rate
-from .options import OptimOptions, RunOptions
-from .profile import Profile
-from .progress import Progress
-from .records import RunFolder
-from .schedule import build_schedule
-from .seeding import derived_seed, random_state, set_random_state
-from .stopping import Interrupted, StopSignals
-from .task import StepResult, Task
+from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.engine.checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
+from tailmatch.engine.device import Autocast
+from tailmatch.engine.distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
+from tailmatch.engine.evaluation import Evaluations, accuracy_of, show
+from tailmatch.engine.optim import WeightAverage, build_optimizer, set_learning_rate
+from tailmatch.engine.options import OptimOptions, RunOptions
+from tailmatch.engine.profile import Profile
+from tailmatch.engine.progress import Progress
+from tailmatch.engine.records import RunFolder
+from tailmatch.engine.schedule import build_schedule
+from tailmatch.engine.seeding import derived_seed, random_state, set_random_state
+from tailmatch.engine.stopping import Interrupted, StopSignals
+from tailmatch.engine.task import StepResult, Task
+from tailmatch.errors import UserError
 
 
 class Trainer:

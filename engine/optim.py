@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .options import OptimOptions
+from tailmatch.engine.options import OptimOptions
 
 
 def decay_groups(

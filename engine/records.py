@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..errors import UserError
-from .files import write_atomically, write_json, write_text
-from .locks import locked
+from tailmatch import __version__
+from tailmatch.engine.files import write_atomically, write_json, write_text
+from tailmatch.engine.locks import locked
+from tailmatch.errors import UserError
 
 SCHEMA = 1
 _LOCK = ".lock"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .seeding import generator
+from tailmatch.engine.seeding import generator
 
 
 class ShuffledIndices:

@@ -8,7 +8,7 @@ the ImageNet-LT recipe of DKL to the digit: 0.05 (e + 1) / 10, then 0.025 (1 + c
 import math
 from dataclasses import dataclass
 
-from .options import OptimOptions, ScheduleName
+from tailmatch.engine.options import OptimOptions, ScheduleName
 
 
 @dataclass(frozen=True, kw_only=True)

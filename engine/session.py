@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
-from .config import to_yaml
-from .device import Autocast, pick_device
-from .distributed import World, barrier, joined
-from .loop import Trainer
-from .records import RunFolder
-from .schedule import build_schedule
-from .seeding import seed_everything
-from .task import Task
+from tailmatch.engine.config import to_yaml
+from tailmatch.engine.device import Autocast, pick_device
+from tailmatch.engine.distributed import World, barrier, joined
+from tailmatch.engine.loop import Trainer
+from tailmatch.engine.records import RunFolder
+from tailmatch.engine.schedule import build_schedule
+from tailmatch.engine.seeding import seed_everything
+from tailmatch.engine.task import Task
+from tailmatch.errors import UserError
 
 BuildTask = Callable[[Any, torch.device, World], Task]
 

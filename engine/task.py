@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..analysis.groups import Groups
-from .optim import WeightAverage
-from .profile import Profile
+from tailmatch.analysis.groups import Groups
+from tailmatch.engine.optim import WeightAverage
+from tailmatch.engine.profile import Profile
 
 
 @dataclass

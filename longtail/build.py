@@ -7,28 +7,28 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..analysis.groups import PRESETS, Groups, split_classes
-from ..datasets.imagenet.catalog import FILE_DATASETS
-from ..datasets.imagenet.load import FileDataset, load_file_dataset
-from ..datasets.load import load_dataset
-from ..engine.device import Autocast
-from ..engine.distributed import World
-from ..errors import UserError
-from ..losses.build import build_label_loss, build_loss
-from ..losses.catalog import LABEL_LOSSES
-from ..losses.label_modules import LabelLoss
-from ..losses.modules import TeacherLoss
-from ..losses.prior import PriorAdjusted
-from ..models.build import build_model
-from .config import TRAINS_NOTHING, LongtailConfig
-from .distillation import Distillation, FrozenTeacher, LabelsOnly
-from .heads import replace_head
-from .images import Images, ImagesInFiles, ImagesInMemory
-from .resolve import first_reweighed_epoch
-from .samplers import Share, build_plan
-from .task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
-from .teacher import load_network, warn_if_near_chance
-from .two_stage import second_stage
+from tailmatch.analysis.groups import PRESETS, Groups, split_classes
+from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.datasets.imagenet.load import FileDataset, load_file_dataset
+from tailmatch.datasets.load import load_dataset
+from tailmatch.engine.device import Autocast
+from tailmatch.engine.distributed import World
+from tailmatch.errors import UserError
+from tailmatch.longtail.config import TRAINS_NOTHING, LongtailConfig
+from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
+from tailmatch.longtail.heads import replace_head
+from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
+from tailmatch.longtail.resolve import first_reweighed_epoch
+from tailmatch.longtail.samplers import Share, build_plan
+from tailmatch.longtail.task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
+from tailmatch.longtail.teacher import load_network, warn_if_near_chance
+from tailmatch.longtail.two_stage import second_stage
+from tailmatch.losses.build import build_label_loss, build_loss
+from tailmatch.losses.catalog import LABEL_LOSSES
+from tailmatch.losses.label_modules import LabelLoss
+from tailmatch.losses.modules import TeacherLoss
+from tailmatch.losses.prior import PriorAdjusted
+from tailmatch.models.build import build_model
 
 
 def build_task(config: LongtailConfig, device: torch.device, world: World) -> LongtailTask:

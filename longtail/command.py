@@ -4,17 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..analysis.groups import GROUP_NAMES
-from ..engine.config import to_yaml
-from ..engine.evaluation import Accuracy
-from ..engine.records import where_to_look
-from ..engine.session import Session
-from ..engine.stopping import Interrupted
-from .build import build_task
-from .companions import baseline_config, teacher_config, trained
-from .config import LongtailConfig
-from .identity import folder_name, identity_of
-from .resolve import resolved
+from tailmatch.analysis.groups import GROUP_NAMES
+from tailmatch.engine.config import to_yaml
+from tailmatch.engine.evaluation import Accuracy
+from tailmatch.engine.records import where_to_look
+from tailmatch.engine.session import Session
+from tailmatch.engine.stopping import Interrupted
+from tailmatch.longtail.build import build_task
+from tailmatch.longtail.companions import baseline_config, teacher_config, trained
+from tailmatch.longtail.config import LongtailConfig
+from tailmatch.longtail.identity import folder_name, identity_of
+from tailmatch.longtail.resolve import resolved
 
 
 def run(config: LongtailConfig) -> int:

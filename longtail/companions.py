@@ -11,17 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..engine.config import recorded
-from ..engine.distributed import World
-from ..engine.locks import locked
-from ..engine.options import EXECUTION_ONLY
-from ..engine.records import RunFolder
-from ..engine.session import Session
-from .build import build_task
-from .config import DistillationOptions, LongtailConfig, MethodOptions, TeacherLossOptions
-from .identity import identity_of
-from .label_options import LabelLossOptions
-from .resolve import resolved
+from tailmatch.engine.config import recorded
+from tailmatch.engine.distributed import World
+from tailmatch.engine.locks import locked
+from tailmatch.engine.options import EXECUTION_ONLY
+from tailmatch.engine.records import RunFolder
+from tailmatch.engine.session import Session
+from tailmatch.longtail.build import build_task
+from tailmatch.longtail.config import DistillationOptions, LongtailConfig, MethodOptions, TeacherLossOptions
+from tailmatch.longtail.identity import identity_of
+from tailmatch.longtail.label_options import LabelLossOptions
+from tailmatch.longtail.resolve import resolved
 
 # A companion serves all seeds' names alike; where it is computed does not change what it is.
 _NOT_IN_NAME = EXECUTION_ONLY | {"seed", "device", "threads", "eval_every", "data_root"}

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..datasets.imagenet.catalog import FILE_DATASETS
-from ..engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
-from ..errors import unknown_name
-from ..losses.catalog import LOSSES
-from ..losses.options import LossOptions
-from ..models.catalog import check_model_name
-from .data_options import DataOptions
-from .label_options import LabelLossOptions
+from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
+from tailmatch.errors import unknown_name
+from tailmatch.longtail.data_options import DataOptions
+from tailmatch.longtail.label_options import LabelLossOptions
+from tailmatch.losses.catalog import LOSSES
+from tailmatch.losses.options import LossOptions
+from tailmatch.models.catalog import check_model_name
 
 NO_LOSS = "none"
 Sampler = Literal["instance", "square-root", "class-balanced"]

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..datasets.catalog import CATALOG
-from ..datasets.imagenet.catalog import FILE_DATASETS
-from ..errors import unknown_name
+from tailmatch.datasets.catalog import CATALOG
+from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.errors import unknown_name
 
 DATASETS = (*CATALOG, *FILE_DATASETS)
 

@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from ..engine.profile import Profile
-from ..losses.label_modules import LabelLoss
-from ..losses.modules import TeacherLoss
+from tailmatch.engine.profile import Profile
+from tailmatch.losses.label_modules import LabelLoss
+from tailmatch.losses.modules import TeacherLoss
 
 
 class FrozenTeacher:

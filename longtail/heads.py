@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.head import head_of
-from .presets import COSINE_SCALE
+from tailmatch.longtail.presets import COSINE_SCALE
+from tailmatch.models.head import head_of
 
 
 class CosineLinear(nn.Linear):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .config import LongtailConfig
+from tailmatch.longtail.config import LongtailConfig
 
 
 def method_label(config: LongtailConfig) -> str:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..datasets.base import Dataset, ImageSet
-from ..datasets.imagenet.load import FileDataset
-from ..datasets.imagenet.loader import EvalPlan, ImageLoader, Plan
-from ..datasets.weak_augment import Normalize, WeakAugment
-from ..engine.distributed import World
-from ..engine.profile import Profile
-from ..engine.seeding import generator
+from tailmatch.datasets.base import Dataset, ImageSet
+from tailmatch.datasets.imagenet.load import FileDataset
+from tailmatch.datasets.imagenet.loader import EvalPlan, ImageLoader, Plan
+from tailmatch.datasets.weak_augment import Normalize, WeakAugment
+from tailmatch.engine.distributed import World
+from tailmatch.engine.profile import Profile
+from tailmatch.engine.seeding import generator
 
 EVALUATED_AT_ONCE = 512
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..errors import unknown_name
-from ..losses.catalog import LABEL_LOSSES
+from tailmatch.errors import unknown_name
+from tailmatch.losses.catalog import LABEL_LOSSES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from ..engine.config import read_recipe
-from ..errors import UserError
-from .config import LongtailConfig
+from tailmatch.engine.config import read_recipe
+from tailmatch.errors import UserError
+from tailmatch.longtail.config import LongtailConfig
 
 HEAD_OF_STAGE = {"crt": "linear", "lws": "scaled", "tau-norm": "linear", "ncm": "cosine"}
 

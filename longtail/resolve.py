@@ -7,14 +7,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from ..datasets.imagenet.catalog import FILE_DATASETS
-from ..engine.config import read_recipe
-from ..errors import UserError
-from .config import EpochOptions, LongtailConfig, TeacherLossOptions
-from .data_options import DataOptions
-from .label_options import LabelLossOptions
-from .presets import COSINE_SCALE, STUDENT, STUDENTS, TRAINED_TEACHERS, published
-from .recorded import is_finished, recorded_lines
+from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.engine.config import read_recipe
+from tailmatch.errors import UserError
+from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions
+from tailmatch.longtail.data_options import DataOptions
+from tailmatch.longtail.label_options import LabelLossOptions
+from tailmatch.longtail.presets import COSINE_SCALE, STUDENT, STUDENTS, TRAINED_TEACHERS, published
+from tailmatch.longtail.recorded import is_finished, recorded_lines
 
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
 EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/

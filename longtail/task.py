@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..analysis.groups import Groups
-from ..engine.evaluation import Accuracy, accuracy_of
-from ..engine.profile import Profile
-from ..engine.task import StepResult, Task
-from .distillation import Distillation, LabelsOnly
-from .images import Images, over_split
+from tailmatch.analysis.groups import Groups
+from tailmatch.engine.evaluation import Accuracy, accuracy_of
+from tailmatch.engine.profile import Profile
+from tailmatch.engine.task import StepResult, Task
+from tailmatch.longtail.distillation import Distillation, LabelsOnly
+from tailmatch.longtail.images import Images, over_split
 
 EFFECTIVE_BETA = 0.9999  # of deferred re-weighting, as LDAM-DRW has it (arXiv 1906.07413)
 

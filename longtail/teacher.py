@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..engine.evaluation import Accuracy, show
-from ..errors import UserError
-from ..models.build import build_model
-from .heads import replace_head
-from .recorded import recorded_network
+from tailmatch.engine.evaluation import Accuracy, show
+from tailmatch.errors import UserError
+from tailmatch.longtail.heads import replace_head
+from tailmatch.longtail.recorded import recorded_network
+from tailmatch.models.build import build_model
 
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "net")

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..models.head import forward_with_features, head_of
-from .heads import CosineLinear, ScaledLinear, replace_head
-from .images import Images, over_split
-from .task import TrainedPart
+from tailmatch.errors import UserError
+from tailmatch.longtail.heads import CosineLinear, ScaledLinear, replace_head
+from tailmatch.longtail.images import Images, over_split
+from tailmatch.longtail.task import TrainedPart
+from tailmatch.models.head import forward_with_features, head_of
 
 TAUS = tuple(step / 20 for step in range(41))  # 0 ... 2: the paper searches 0 ... 1, small sets ask for more
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import unknown_name
-from .catalog import LABEL_LOSSES, LOSSES, LossRow
-from .label_modules import LabelLoss
-from .modules import TeacherLoss
+from tailmatch.errors import unknown_name
+from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES, LossRow
+from tailmatch.losses.label_modules import LabelLoss
+from tailmatch.losses.modules import TeacherLoss
 
 
 def build_loss(name: str, num_classes: int, **options: Any) -> TeacherLoss:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError, unknown_name
+from tailmatch.errors import UserError, unknown_name
 
 REDUCTIONS = ("mean", "none", "sum")
 NORMALIZATIONS = ("batch", "weights")

@@ -5,9 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .checks import check_choice, check_labels, check_logits, check_number, check_sample_weight, check_temperature
-from .collective import global_sum, is_first_process, process_count
+from tailmatch.errors import UserError
+from tailmatch.losses.checks import (
+    check_choice,
+    check_labels,
+    check_logits,
+    check_number,
+    check_sample_weight,
+    check_temperature,
+)
+from tailmatch.losses.collective import global_sum, is_first_process, process_count
 
 MODES = ("epoch", "exponential")
 MOST_CLASSES = 32_768

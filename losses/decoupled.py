@@ -7,7 +7,7 @@ mu = sum_j p_j d_j / S. Papers: DKL and IKL, arXiv 2305.13948 (Theorem 1); GKL i
 import torch
 from torch import Tensor
 
-from .checks import (
+from tailmatch.losses.checks import (
     NORMALIZATIONS,
     check_choice,
     check_class_weights,
@@ -18,9 +18,9 @@ from .checks import (
     check_temperature,
     reduce_rows,
 )
-from .collective import global_sum, process_count
-from .decoupled_form import DecoupledForm
-from .decoupled_rows import decoupled_rows
+from tailmatch.losses.collective import global_sum, process_count
+from tailmatch.losses.decoupled_form import DecoupledForm
+from tailmatch.losses.decoupled_rows import decoupled_rows
 
 
 def decoupled_kl(

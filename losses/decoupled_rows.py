@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .checks import working_dtype
-from .decoupled_form import DecoupledForm
-from .fused import fused_rows
+from tailmatch.losses.checks import working_dtype
+from tailmatch.losses.decoupled_form import DecoupledForm
+from tailmatch.losses.fused import fused_rows
 
 BLOCK_ELEMENTS = 1 << 16
 """Elements of one block: a few float32 temporaries of this size stay in the cache, and the loop costs little."""

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from .checks import (
+from tailmatch.losses.checks import (
     check_choice,
     check_pair,
     check_reduction,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import (
+from tailmatch.losses.checks import (
     check_pair,
     check_reduction,
     check_sample_weight,
@@ -12,7 +12,7 @@ from .checks import (
     reduce_rows,
     working_dtype,
 )
-from .label_rows import check_label_call, reduce_label_rows
+from tailmatch.losses.label_rows import check_label_call, reduce_label_rows
 
 
 def cross_entropy(

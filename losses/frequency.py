@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
-from .checks import check_logits, check_number, check_per_class, working_dtype
-from .label_rows import check_label_call, reduce_label_rows
+from tailmatch.errors import UserError
+from tailmatch.losses.checks import check_logits, check_number, check_per_class, working_dtype
+from tailmatch.losses.label_rows import check_label_call, reduce_label_rows
 
 
 def balanced_softmax(

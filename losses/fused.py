@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .decoupled_form import DecoupledForm
+from tailmatch.losses.decoupled_form import DecoupledForm
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _LARGEST_BLOCK = 4096
@@ -72,7 +72,7 @@ class _FusedRows(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
     ) -> tuple[Tensor, Tensor, Tensor]:
-        from .fused_kernels import STATISTICS, forward_kernel
+        from tailmatch.losses.fused_kernels import STATISTICS, forward_kernel
 
         batch = student.shape[0]
         rows = torch.zeros((3, batch), dtype=torch.float32, device=student.device)
@@ -89,7 +89,7 @@ class _FusedRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, soft_grad_B: Tensor, spread_grad_B: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        from .fused_kernels import backward_kernel
+        from tailmatch.losses.fused_kernels import backward_kernel
 
         student, teacher, class_weights, statistics = ctx.saved_tensors
         form: DecoupledForm = ctx.form

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .checks import NORMALIZATIONS, check_choice, check_number
-from .entropies import cross_entropy
-from .frequency import balanced_softmax, effective_number_weights, focal, ldam, logit_adjusted
+from tailmatch.errors import UserError
+from tailmatch.losses.checks import NORMALIZATIONS, check_choice, check_number
+from tailmatch.losses.entropies import cross_entropy
+from tailmatch.losses.frequency import balanced_softmax, effective_number_weights, focal, ldam, logit_adjusted
 
 
 class LabelLoss(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .checks import (
+from tailmatch.losses.checks import (
     NORMALIZATIONS,
     check_choice,
     check_labels,
@@ -12,7 +12,7 @@ from .checks import (
     check_sample_weight,
     reduce_rows,
 )
-from .collective import global_sum, process_count
+from tailmatch.losses.collective import global_sum, process_count
 
 
 def check_label_call(

@@ -11,12 +11,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .checks import NORMALIZATIONS, check_choice, check_labels, check_number, check_temperature
-from .class_means import MODES, ClassMeans
-from .decoupled import decoupled_kl
-from .divergence import MSE_SPACES, js, kl, mse
-from .entropies import cross_entropy, soft_cross_entropy
-from .target_split import dkd
+from tailmatch.losses.checks import NORMALIZATIONS, check_choice, check_labels, check_number, check_temperature
+from tailmatch.losses.class_means import MODES, ClassMeans
+from tailmatch.losses.decoupled import decoupled_kl
+from tailmatch.losses.divergence import MSE_SPACES, js, kl, mse
+from tailmatch.losses.entropies import cross_entropy, soft_cross_entropy
+from tailmatch.losses.target_split import dkd
 
 WEIGHTS = ("class", "sample")
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..errors import unknown_name
-from .catalog import LOSSES
+from tailmatch.errors import unknown_name
+from tailmatch.losses.catalog import LOSSES
 
 
 @dataclass(frozen=True, kw_only=True)

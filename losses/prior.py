@@ -6,8 +6,8 @@ Notation: t, s logits of teacher and student, pi the class prior of the training
 import torch
 from torch import Tensor
 
-from .checks import check_number
-from .modules import TeacherLoss
+from tailmatch.losses.checks import check_number
+from tailmatch.losses.modules import TeacherLoss
 
 
 class PriorAdjusted(TeacherLoss):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import (
+from tailmatch.losses.checks import (
     check_labels,
     check_number,
     check_pair,

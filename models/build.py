@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from ..errors import UserError
-from .catalog import TIMM, check_model_name, wide_resnet_shape
-from .cifar_resnet import CIFAR_RESNET_SHAPES, CifarResNet
-from .digits_cnn import DigitsCNN
-from .mobilenet_v1 import MobileNetV1
-from .other_libraries import build_timm, build_torchvision
-from .wide_resnet import DIGITS, DIGITS_SHAPE, DISTILLATION, FIXMATCH, WideResNet
+from tailmatch.errors import UserError
+from tailmatch.models.catalog import TIMM, check_model_name, wide_resnet_shape
+from tailmatch.models.cifar_resnet import CIFAR_RESNET_SHAPES, CifarResNet
+from tailmatch.models.digits_cnn import DigitsCNN
+from tailmatch.models.mobilenet_v1 import MobileNetV1
+from tailmatch.models.other_libraries import build_timm, build_torchvision
+from tailmatch.models.wide_resnet import DIGITS, DIGITS_SHAPE, DISTILLATION, FIXMATCH, WideResNet
 
 
 def build_model(name: str, num_classes: int, in_channels: int = 3, image_size: int | None = None) -> nn.Module:

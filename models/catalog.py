@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from ..errors import UserError, unknown_name
+from tailmatch.errors import UserError, unknown_name
 
 WIDE_RESNETS = {
     "wrn-digits": "WRN-10-1 for 8x8 grayscale digits, 0.08M parameters, made for CPUs",

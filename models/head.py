@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import UserError
+from tailmatch.errors import UserError
 
 # What networks call their classifier, in torchvision, timm and research code. A name is asked for before position:
 # a model may register further linear layers (a rotation or projection head) after its classifier.

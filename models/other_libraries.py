@@ -5,9 +5,9 @@ import importlib.util
 
 from torch import nn
 
-from ..errors import UserError, nearest
-from ..torchvision_import import torchvision
-from .catalog import CIFAR_STEM, TIMM
+from tailmatch.errors import UserError, nearest
+from tailmatch.models.catalog import CIFAR_STEM, TIMM
+from tailmatch.torchvision_import import torchvision
 
 
 def build_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:

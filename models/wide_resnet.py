@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .catalog import WideResNetShape
+from tailmatch.models.catalog import WideResNetShape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ Shape suffixes: U unlabelled images of a step, C classes.
 import torch
 from torch import Tensor, nn
 
-from ..engine.distributed import mean_over_processes
-from .predictions import Predictions
+from tailmatch.engine.distributed import mean_over_processes
+from tailmatch.ssl.predictions import Predictions
 
 
 class Acceptance(nn.Module):

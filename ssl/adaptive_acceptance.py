@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ..engine.distributed import max_over_processes, mean_over_processes, sum_over_processes
-from ..errors import unknown_name
-from .acceptance import Acceptance, DashThreshold, FixedThreshold, RelativeThreshold
-from .predictions import Predictions
-from .presets import ACCEPTANCES
+from tailmatch.engine.distributed import max_over_processes, mean_over_processes, sum_over_processes
+from tailmatch.errors import unknown_name
+from tailmatch.ssl.acceptance import Acceptance, DashThreshold, FixedThreshold, RelativeThreshold
+from tailmatch.ssl.predictions import Predictions
+from tailmatch.ssl.presets import ACCEPTANCES
 
 MOMENTUM = 0.999  # of running means, in both papers
 _SMALLEST = 1e-12

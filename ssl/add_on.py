@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .batches import Batches
-from .predictions import Forward, PseudoLabels
+from tailmatch.ssl.batches import Batches
+from tailmatch.ssl.predictions import Forward, PseudoLabels
 
 
 @dataclass(frozen=True, kw_only=True)

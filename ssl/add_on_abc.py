@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softmax
 
-from ..models.head import forward_with_features, head_of
-from .add_on import AddOn, Setting
-from .predictions import Forward, PseudoLabels
+from tailmatch.models.head import forward_with_features, head_of
+from tailmatch.ssl.add_on import AddOn, Setting
+from tailmatch.ssl.predictions import Forward, PseudoLabels
 
 
 class TwoHeads(nn.Module):

@@ -14,11 +14,11 @@ Shape suffixes: N unlabelled images in all, U of a step, C classes.
 import torch
 from torch import Tensor
 
-from ..datasets.base import ImageSet
-from ..engine.distributed import mean_over_processes
-from .add_on import AddOn, Predict, Setting
-from .batches import Batches
-from .predictions import Forward
+from tailmatch.datasets.base import ImageSet
+from tailmatch.engine.distributed import mean_over_processes
+from tailmatch.ssl.add_on import AddOn, Predict, Setting
+from tailmatch.ssl.batches import Batches
+from tailmatch.ssl.predictions import Forward
 
 GENERATIONS = 6
 POWER = 1 / 3

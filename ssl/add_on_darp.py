@@ -15,10 +15,10 @@ before it solves; here the solution alone does so. Shape suffixes: N unlabelled 
 import torch
 from torch import Tensor
 
-from ..engine.distributed import sum_over_processes
-from .add_on import AddOn, Predict, Setting
-from .batches import Batches
-from .predictions import Forward
+from tailmatch.engine.distributed import sum_over_processes
+from tailmatch.ssl.add_on import AddOn, Predict, Setting
+from tailmatch.ssl.batches import Batches
+from tailmatch.ssl.predictions import Forward
 
 # The authors' for CIFAR-10; on CIFAR-100 and STL-10 they refine every 100 steps, in 20 rounds.
 START = 0.4  # share of the run before refining begins: epoch 200 of 500

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softmax
 
-from ..engine.distributed import gather_rows, mean_over_processes
-from ..models.head import forward_with_features
-from .add_on import AddOn, Setting
-from .predictions import Forward, PseudoLabels
+from tailmatch.engine.distributed import gather_rows, mean_over_processes
+from tailmatch.models.head import forward_with_features
+from tailmatch.ssl.add_on import AddOn, Setting
+from tailmatch.ssl.predictions import Forward, PseudoLabels
 
 QUEUE = 256  # features kept of each class
 PROTOTYPE_TEMPERATURE = 0.05

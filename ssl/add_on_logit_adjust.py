@@ -7,7 +7,7 @@ ordinary network.
 
 from torch import Tensor
 
-from .add_on import AddOn, Setting, log_prior
+from tailmatch.ssl.add_on import AddOn, Setting, log_prior
 
 
 class AdjustedTraining(AddOn):

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from ..errors import unknown_name
-from .add_on import AddOn, Setting
-from .add_on_abc import BalancedClassifier
-from .add_on_crest import ClassRebalancedSelfTraining
-from .add_on_darp import AlignedPseudoLabels
-from .add_on_daso import SemanticPseudoLabels
-from .add_on_logit_adjust import AdjustedEvaluation, AdjustedTraining
+from tailmatch.errors import unknown_name
+from tailmatch.ssl.add_on import AddOn, Setting
+from tailmatch.ssl.add_on_abc import BalancedClassifier
+from tailmatch.ssl.add_on_crest import ClassRebalancedSelfTraining
+from tailmatch.ssl.add_on_darp import AlignedPseudoLabels
+from tailmatch.ssl.add_on_daso import SemanticPseudoLabels
+from tailmatch.ssl.add_on_logit_adjust import AdjustedEvaluation, AdjustedTraining
 
 BUILDERS: dict[str, Callable[[Setting], AddOn]] = {
     "logit-adjust": AdjustedTraining,

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softmax
 
-from ..engine.profile import Profile
-from ..errors import UserError
-from ..losses.modules import CE, TeacherLoss
-from ..models.head import forward_with_features
-from .acceptance import Acceptance
-from .add_on import AddOn
-from .alignment import Alignment
-from .batches import Batch
-from .predictions import Forward, PerView, Predictions, PseudoLabels
-from .targets import Hard
+from tailmatch.engine.profile import Profile
+from tailmatch.errors import UserError
+from tailmatch.losses.modules import CE, TeacherLoss
+from tailmatch.models.head import forward_with_features
+from tailmatch.ssl.acceptance import Acceptance
+from tailmatch.ssl.add_on import AddOn
+from tailmatch.ssl.alignment import Alignment
+from tailmatch.ssl.batches import Batch
+from tailmatch.ssl.predictions import Forward, PerView, Predictions, PseudoLabels
+from tailmatch.ssl.targets import Hard
 
 Losses = dict[str, Tensor]
 

@@ -7,10 +7,10 @@ one number a class. Shape suffixes: U unlabelled images of a step, C classes.
 import torch
 from torch import Tensor, nn
 
-from ..engine.distributed import mean_over_processes
-from ..errors import unknown_name
-from .predictions import Predictions
-from .presets import ALIGNMENTS
+from tailmatch.engine.distributed import mean_over_processes
+from tailmatch.errors import unknown_name
+from tailmatch.ssl.predictions import Predictions
+from tailmatch.ssl.presets import ALIGNMENTS
 
 MOMENTUM = 0.999  # of the running means (USB; ReMixMatch, and AdaMatch for unlabelled images, average 128 batches)
 _SMALLEST = 1e-6

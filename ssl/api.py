@@ -14,14 +14,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..engine.config import check, options_of, starting_point, with_values
-from ..engine.session import Session
-from ..errors import UserError, unknown_name
-from ..losses.modules import CE
-from .build import Parts, build_task
-from .config import SSLConfig
-from .defaults import resolved
-from .naming import identity_of, run_name
+from tailmatch.engine.config import check, options_of, starting_point, with_values
+from tailmatch.engine.session import Session
+from tailmatch.errors import UserError, unknown_name
+from tailmatch.losses.modules import CE
+from tailmatch.ssl.build import Parts, build_task
+from tailmatch.ssl.config import SSLConfig
+from tailmatch.ssl.defaults import resolved
+from tailmatch.ssl.naming import identity_of, run_name
 
 PARTS = tuple(field.name for field in fields(Parts))
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..datasets.base import Dataset, ImageSet
-from ..datasets.strong_augment import StrongAugment
-from ..datasets.weak_augment import Normalize, WeakAugment
-from ..engine.distributed import World
-from ..engine.profile import Profile
-from ..engine.sampling import ShuffledIndices, share
-from ..engine.seeding import generator
+from tailmatch.datasets.base import Dataset, ImageSet
+from tailmatch.datasets.strong_augment import StrongAugment
+from tailmatch.datasets.weak_augment import Normalize, WeakAugment
+from tailmatch.engine.distributed import World
+from tailmatch.engine.profile import Profile
+from tailmatch.engine.sampling import ShuffledIndices, share
+from tailmatch.engine.seeding import generator
 
 BLOCK_PIXELS = 1 << 18
 MOST_BLOCK_STEPS = 8

@@ -5,30 +5,30 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from ..datasets.augment_pools import STRONG_POOL
-from ..datasets.base import Dataset, ImageSet, unlabeled_set
-from ..datasets.load import load_dataset
-from ..datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
-from ..datasets.strong_augment import StrongAugment
-from ..datasets.weak_augment import WeakAugment
-from ..engine.distributed import World
-from ..errors import UserError
-from ..losses.build import build_loss
-from ..losses.modules import TeacherLoss
-from ..models.build import build_model
-from ..models.head import head_of
-from .acceptance import Acceptance
-from .adaptive_acceptance import build_acceptance
-from .add_on import AddOn, Setting
-from .add_ons import build_add_ons
-from .algorithm import Consistency, Supervised
-from .alignment import Alignment, build_alignment
-from .batches import Batches, Views
-from .config import SSLConfig
-from .defaults import base_of
-from .presets import PRESETS
-from .targets import build_targets
-from .task import SSLTask
+from tailmatch.datasets.augment_pools import STRONG_POOL
+from tailmatch.datasets.base import Dataset, ImageSet, unlabeled_set
+from tailmatch.datasets.load import load_dataset
+from tailmatch.datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
+from tailmatch.datasets.strong_augment import StrongAugment
+from tailmatch.datasets.weak_augment import WeakAugment
+from tailmatch.engine.distributed import World
+from tailmatch.errors import UserError
+from tailmatch.losses.build import build_loss
+from tailmatch.losses.modules import TeacherLoss
+from tailmatch.models.build import build_model
+from tailmatch.models.head import head_of
+from tailmatch.ssl.acceptance import Acceptance
+from tailmatch.ssl.adaptive_acceptance import build_acceptance
+from tailmatch.ssl.add_on import AddOn, Setting
+from tailmatch.ssl.add_ons import build_add_ons
+from tailmatch.ssl.algorithm import Consistency, Supervised
+from tailmatch.ssl.alignment import Alignment, build_alignment
+from tailmatch.ssl.batches import Batches, Views
+from tailmatch.ssl.config import SSLConfig
+from tailmatch.ssl.defaults import base_of
+from tailmatch.ssl.presets import PRESETS
+from tailmatch.ssl.targets import build_targets
+from tailmatch.ssl.task import SSLTask
 
 TINY_IMAGE = 16
 

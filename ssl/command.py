@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from ..engine.config import to_yaml
-from ..engine.evaluation import show
-from ..engine.records import where_to_look
-from ..engine.session import Session
-from ..engine.stopping import Interrupted
-from .build import build_task
-from .config import SSLConfig
-from .defaults import resolved
-from .naming import identity_of, run_name
+from tailmatch.engine.config import to_yaml
+from tailmatch.engine.evaluation import show
+from tailmatch.engine.records import where_to_look
+from tailmatch.engine.session import Session
+from tailmatch.engine.stopping import Interrupted
+from tailmatch.ssl.build import build_task
+from tailmatch.ssl.config import SSLConfig
+from tailmatch.ssl.defaults import resolved
+from tailmatch.ssl.naming import identity_of, run_name
 
 
 def run(config: SSLConfig) -> int:

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..datasets.catalog import CATALOG as DATASETS
-from ..engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
-from ..errors import unknown_name
-from ..losses.catalog import LOSSES
-from ..losses.options import LossOptions
-from ..models.catalog import check_model_name
-from .presets import ACCEPTANCES, ADD_ONS, ALIGNMENTS, PRESETS, STUDENT_VIEWS, TARGETS, TEACHERS
+from tailmatch.datasets.catalog import CATALOG as DATASETS
+from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
+from tailmatch.errors import unknown_name
+from tailmatch.losses.catalog import LOSSES
+from tailmatch.losses.options import LossOptions
+from tailmatch.models.catalog import check_model_name
+from tailmatch.ssl.presets import ACCEPTANCES, ADD_ONS, ALIGNMENTS, PRESETS, STUDENT_VIEWS, TARGETS, TEACHERS
 
 Shape = Literal["consistent", "uniform", "reversed"]
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from ..datasets.catalog import CATALOG
-from ..errors import UserError
-from .config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
-from .presets import (
+from tailmatch.datasets.catalog import CATALOG
+from tailmatch.errors import UserError
+from tailmatch.ssl.config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
+from tailmatch.ssl.presets import (
     AVERAGE_TEACHER_LOSS_DEFAULTS,
     LOSS_DEFAULTS,
     PRESETS,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .config import AUTO, SSLConfig
+from tailmatch.ssl.config import AUTO, SSLConfig
 
 
 def run_name(config: SSLConfig) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .batches import Batch
+from tailmatch.ssl.batches import Batch
 
 
 @dataclass

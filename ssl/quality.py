@@ -7,8 +7,8 @@ returns reaches a loss.
 import torch
 from torch import Tensor, nn
 
-from ..analysis.groups import ALL_AND_GROUPS, Groups
-from ..engine.distributed import sum_over_processes
+from tailmatch.analysis.groups import ALL_AND_GROUPS, Groups
+from tailmatch.engine.distributed import sum_over_processes
 
 
 class PseudoLabelQuality(nn.Module):

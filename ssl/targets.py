@@ -6,8 +6,8 @@ class; `ce` uses the class alone. The teacher is the network itself or its movin
 
 from torch import Tensor, nn
 
-from ..errors import UserError, unknown_name
-from .presets import TARGETS
+from tailmatch.errors import UserError, unknown_name
+from tailmatch.ssl.presets import TARGETS
 
 
 class Soft(nn.Module):

@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..analysis.groups import split_classes
-from ..datasets.base import Dataset
-from ..datasets.contact_sheet import save_contact_sheet
-from ..engine.distributed import from_main_process
-from ..engine.predict import predict
-from ..engine.profile import Profile
-from ..engine.seeding import generator
-from ..engine.task import StepResult, Task
-from .add_on import AddOn
-from .algorithm import Consistency
-from .batches import Batches
-from .predictions import PseudoLabels
-from .quality import PseudoLabelQuality
+from tailmatch.analysis.groups import split_classes
+from tailmatch.datasets.base import Dataset
+from tailmatch.datasets.contact_sheet import save_contact_sheet
+from tailmatch.engine.distributed import from_main_process
+from tailmatch.engine.predict import predict
+from tailmatch.engine.profile import Profile
+from tailmatch.engine.seeding import generator
+from tailmatch.engine.task import StepResult, Task
+from tailmatch.ssl.add_on import AddOn
+from tailmatch.ssl.algorithm import Consistency
+from tailmatch.ssl.batches import Batches
+from tailmatch.ssl.predictions import PseudoLabels
+from tailmatch.ssl.quality import PseudoLabelQuality
 
 PICTURED = 12
 

@@ -1,7 +1,7 @@
 """`python -m tailmatch` and the `tailmatch` command."""
 
-from .cli import main as run
-from .engine.stopping import leave
+from tailmatch.cli import main as run
+from tailmatch.engine.stopping import leave
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import __version__
-from ._public import load_named
-from .errors import UserError, unknown_name
+from tailmatch import __version__
+from tailmatch._public import load_named
+from tailmatch.errors import UserError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _dispatch(words: list[str]) -> int:
         raise unknown_name("command", name, COMMANDS)
     command, program = COMMANDS[name], f"{_program()} {name}"
     config_type: Any = load_named(command.config)
-    from .engine import command_line
+    from tailmatch.engine import command_line
 
     if command.trains:
         config: Any = command_line.parse_run(config_type, name, rest, program)
@@ -100,8 +100,8 @@ def _dispatch(words: list[str]) -> int:
 
 def run_suite(config: Any) -> int:
     """A suite checks its runs by their tasks' own rules, which engine/ does not know and is handed here."""
-    from .engine.suite import run as suite
-    from .engine.suite.plan import TrainingTask
+    from tailmatch.engine.suite import run as suite
+    from tailmatch.engine.suite.plan import TrainingTask
 
     def find_task(name: str) -> TrainingTask:
         tasks = {task: command for task, command in COMMANDS.items() if command.trains}

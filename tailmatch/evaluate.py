@@ -7,15 +7,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ._public import load_named
-from .engine.config import flat, read_recipe, task_of, with_values
-from .engine.device import pick_device
-from .engine.distributed import World
-from .engine.evaluation import accuracy_of, show
-from .engine.records import write_predictions
-from .engine.task import Task
-from .errors import UserError
-from .evaluate_config import EvaluateConfig
+from tailmatch._public import load_named
+from tailmatch.engine.config import flat, read_recipe, task_of, with_values
+from tailmatch.engine.device import pick_device
+from tailmatch.engine.distributed import World
+from tailmatch.engine.evaluation import accuracy_of, show
+from tailmatch.engine.records import write_predictions
+from tailmatch.engine.task import Task
+from tailmatch.errors import UserError
+from tailmatch.evaluate_config import EvaluateConfig
 
 # What turns a task's recorded configuration into its data and its network.
 TASKS = {

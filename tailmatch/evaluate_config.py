@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from .engine.options import Device, thread_problems
+from tailmatch.engine.options import Device, thread_problems
 
 
 @dataclass(frozen=True, kw_only=True)

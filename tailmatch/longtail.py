@@ -1,17 +1,5 @@
 """The public names of `longtail/`, each imported from its file when first asked for."""
 
-from ._public import folder_path, lazy_names
+from tailmatch._public import public
 
-__path__ = folder_path("longtail")
-
-_NAMES = {
-    "CosineLinear": "heads",
-    "Distillation": "distillation",
-    "FrozenTeacher": "distillation",
-    "LongtailConfig": "config",
-    "LongtailTask": "task",
-    "load_network": "teacher",
-    "replace_head": "heads",
-}
-__all__ = list(_NAMES)
-__getattr__ = lazy_names("longtail", _NAMES)
+__path__, __all__, __getattr__ = public("longtail")

@@ -5,9 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..groups import ALL_AND_GROUPS
-from ..style import GROUP_TITLES, INK, MUTED
-from .base import (
+from tailmatch.analysis.charts.base import (
     Chart,
     bar_axis,
     light_grid,
@@ -17,7 +15,9 @@ from .base import (
     width_of_panels,
     with_spread,
 )
-from .data import group_accuracy
+from tailmatch.analysis.charts.data import group_accuracy
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
 
 
 class GroupAccuracy(Chart):

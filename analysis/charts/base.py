@@ -22,8 +22,17 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ..runs import Method
-from ..style import DOUBLE_COLUMN, GRID, RC, SINGLE_COLUMN, MethodStyle, method_styles, one_line, shorten
+from tailmatch.analysis.runs import Method
+from tailmatch.analysis.style import (
+    DOUBLE_COLUMN,
+    GRID,
+    RC,
+    SINGLE_COLUMN,
+    MethodStyle,
+    method_styles,
+    one_line,
+    shorten,
+)
 
 PNG_DPI = 200
 LEGEND_LETTERS = 40

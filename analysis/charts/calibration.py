@@ -5,11 +5,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..groups import ALL_AND_GROUPS
-from ..metrics import ECE_BINS, calibration_error
-from ..style import GROUP_TITLES, MUTED
-from .base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis, width_of_panels
-from .data import filled_groups, samples_of
+from tailmatch.analysis.charts.base import (
+    Chart,
+    NoData,
+    legend_height,
+    light_grid,
+    mean_std,
+    method_legend,
+    percent_axis,
+    width_of_panels,
+)
+from tailmatch.analysis.charts.data import filled_groups, samples_of
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.metrics import ECE_BINS, calibration_error
+from tailmatch.analysis.style import GROUP_TITLES, MUTED
 
 FEWEST_SAMPLES = 5
 """A bin of fewer test samples says nothing about a rate and is not drawn."""

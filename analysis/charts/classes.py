@@ -6,8 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..style import AREA, GROUP_TITLES, INK, MUTED
-from .base import (
+from tailmatch.analysis.charts.base import (
     Chart,
     NoData,
     label,
@@ -21,7 +20,8 @@ from .base import (
     signed,
     wrapped,
 )
-from .data import class_table, paired_gain, rank_bins
+from tailmatch.analysis.charts.data import class_table, paired_gain, rank_bins
+from tailmatch.analysis.style import AREA, GROUP_TITLES, INK, MUTED
 
 NAMED_CLASSES = 20
 """Up to so many classes each is drawn and named; above, classes are averaged in bins of neighbouring frequency."""

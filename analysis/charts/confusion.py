@@ -8,10 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
-from ..groups import GROUP_NAMES
-from ..style import GROUP_TITLES, INK, MUTED
-from .base import Chart, NoData, grid_shape, label, mean_std, panel_grid, wrapped
-from .data import class_table, filled_groups, group_accuracy, group_of_class, joint_shares, rank_bins
+from tailmatch.analysis.charts.base import Chart, NoData, grid_shape, label, mean_std, panel_grid, wrapped
+from tailmatch.analysis.charts.data import (
+    class_table,
+    filled_groups,
+    group_accuracy,
+    group_of_class,
+    joint_shares,
+    rank_bins,
+)
+from tailmatch.analysis.groups import GROUP_NAMES
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
 
 BLUES: Colormap = LinearSegmentedColormap.from_list(
     "tailmatch_blues", ["#ffffff", "#d6e6f4", "#8fc1e3", "#3b87c1", "#0a4f8f", "#062c57"]

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..groups import GROUP_NAMES
-from ..npz_reader import NpzReader
-from ..outcome import rows_at_a_time
-from ..runs import Method, Run
+from tailmatch.analysis.groups import GROUP_NAMES
+from tailmatch.analysis.npz_reader import NpzReader
+from tailmatch.analysis.outcome import rows_at_a_time
+from tailmatch.analysis.runs import Method, Run
 
 Array = npt.NDArray[Any]
 

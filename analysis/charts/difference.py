@@ -8,11 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..compare import LEVEL_PERCENT, Difference
-from ..groups import ALL_AND_GROUPS
-from ..runs import Method
-from ..style import GROUP_TITLES, INK, MUTED
-from .base import Chart, NoData, label, light_grid, name_rows, row_height, signed, width_of_panels
+from tailmatch.analysis.charts.base import (
+    Chart,
+    NoData,
+    label,
+    light_grid,
+    name_rows,
+    row_height,
+    signed,
+    width_of_panels,
+)
+from tailmatch.analysis.compare import LEVEL_PERCENT, Difference
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.runs import Method
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
 
 
 class Differences(Chart):

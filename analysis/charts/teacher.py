@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..groups import ALL_AND_GROUPS
-from ..style import GROUP_TITLES, INK
-from .base import Chart, NoData, bar_axis, name_rows, width_of_panels
-from .data import filled_groups, samples_of
+from tailmatch.analysis.charts.base import Chart, NoData, bar_axis, name_rows, width_of_panels
+from tailmatch.analysis.charts.data import filled_groups, samples_of
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.style import GROUP_TITLES, INK
 
 # Agreement in blues, disagreement in the warm half; the lightness alone already orders them in print.
 OUTCOMES = {

@@ -13,12 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..groups import GROUP_NAMES, class_accuracy
-from ..outcome import rows_at_a_time
-from ..runs import Run
-from ..style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
-from .base import Chart, NoData, legend_height, light_grid, mean_std, method_legend, percent_axis
-from .data import filled_groups, group_accuracy, group_of_class, logits_sample
+from tailmatch.analysis.charts.base import (
+    Chart,
+    NoData,
+    legend_height,
+    light_grid,
+    mean_std,
+    method_legend,
+    percent_axis,
+)
+from tailmatch.analysis.charts.data import filled_groups, group_accuracy, group_of_class, logits_sample
+from tailmatch.analysis.groups import GROUP_NAMES, class_accuracy
+from tailmatch.analysis.outcome import rows_at_a_time
+from tailmatch.analysis.runs import Run
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
 
 TAUS = np.linspace(0, 2, 9)
 MOST_NORM_CURVES = 3

@@ -7,11 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..groups import ALL_AND_GROUPS
-from ..runs import Method, Run
-from ..style import GROUP_TITLES
-from .accuracy import spoken_seeds
-from .base import (
+from tailmatch.analysis.charts.accuracy import spoken_seeds
+from tailmatch.analysis.charts.base import (
     Chart,
     NoData,
     legend_height,
@@ -23,7 +20,10 @@ from .base import (
     step_axis,
     width_of_panels,
 )
-from .data import class_table, curve
+from tailmatch.analysis.charts.data import class_table, curve
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.runs import Method, Run
+from tailmatch.analysis.style import GROUP_TITLES
 
 MOST_POINTS = 200
 """Points on a curve: more cannot be seen at paper width."""

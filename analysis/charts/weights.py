@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..style import SINGLE_COLUMN
-from .base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
-from .confusion import MatrixChart
-from .data import class_table, rank_bins
+from tailmatch.analysis.charts.base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
+from tailmatch.analysis.charts.confusion import MatrixChart
+from tailmatch.analysis.charts.data import class_table, rank_bins
+from tailmatch.analysis.style import SINGLE_COLUMN
 
 DRAWN_SINGLY = 40
 

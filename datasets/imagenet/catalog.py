@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from ...errors import unknown_name
+from tailmatch.errors import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ...engine.files import write_atomically
-from ...errors import UserError
+from tailmatch.engine.files import write_atomically
+from tailmatch.errors import UserError
 
 _CHUNK = 1 << 18
 _LARGEST = 1 << 28  # no list comes near this; a server that never stops must not fill the memory

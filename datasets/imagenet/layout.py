@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...errors import UserError
-from .catalog import FileRecipe
+from tailmatch.datasets.imagenet.catalog import FileRecipe
+from tailmatch.errors import UserError
 
 _SAMPLE = 200
 

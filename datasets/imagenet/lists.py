@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError, unknown_name
-from ..file_set import FileSet, parse_list, read_folders, read_inaturalist
-from .catalog import FileRecipe, ListRecipe
-from .fetch import fetch, matches
+from tailmatch.datasets.file_set import FileSet, parse_list, read_folders, read_inaturalist
+from tailmatch.datasets.imagenet.catalog import FileRecipe, ListRecipe
+from tailmatch.datasets.imagenet.fetch import fetch, matches
+from tailmatch.errors import UserError, unknown_name
 
 Checksums = Mapping[str, str]
 """By split: the hash that a list must have instead of the recipe's, or `any`."""

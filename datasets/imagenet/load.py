@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import UserError
-from ..file_set import FileSet
-from .catalog import file_recipe
-from .record import RECORD, Record
-from .views import EvalView, TrainView
+from tailmatch.datasets.file_set import FileSet
+from tailmatch.datasets.imagenet.catalog import file_recipe
+from tailmatch.datasets.imagenet.record import RECORD, Record
+from tailmatch.datasets.imagenet.views import EvalView, TrainView
+from tailmatch.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

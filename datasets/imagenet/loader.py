@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...errors import UserError
-from ..file_set import FileSet
-from .decode import reason_of
-from .views import View, draws_of
+from tailmatch.datasets.file_set import FileSet
+from tailmatch.datasets.imagenet.decode import reason_of
+from tailmatch.datasets.imagenet.views import View, draws_of
+from tailmatch.errors import UserError
 
 
 class Draws(NamedTuple):

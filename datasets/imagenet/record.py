@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...engine.files import write_json
-from ...errors import UserError
-from ..file_set import FileSet, parse_list
-from .fetch import sha256
-from .layout import located
+from tailmatch.datasets.file_set import FileSet, parse_list
+from tailmatch.datasets.imagenet.fetch import sha256
+from tailmatch.datasets.imagenet.layout import located
+from tailmatch.engine.files import write_json
+from tailmatch.errors import UserError
 
 RECORD = "prepared.json"
 SCHEMA = 1

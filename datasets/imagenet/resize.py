@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...errors import UserError
-from .crew import each
-from .decode import Picture, reason_of
+from tailmatch.datasets.imagenet.crew import each
+from tailmatch.datasets.imagenet.decode import Picture, reason_of
+from tailmatch.errors import UserError
 
 
 def resized_folder(short_side: int, quality: int) -> str:

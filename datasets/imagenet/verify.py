@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from .crew import each
-from .decode import Picture, jpeg_header, reason_of
+from tailmatch.datasets.imagenet.crew import each
+from tailmatch.datasets.imagenet.decode import Picture, jpeg_header, reason_of
 
 Verify = Literal["names", "headers", "pixels"]
 _HEAD = 1 << 14

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...errors import UserError
-from .decode import Box, Picture, Pixels
+from tailmatch.datasets.imagenet.decode import Box, Picture, Pixels
+from tailmatch.errors import UserError
 
 _TRIES = 10
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ...errors import UserError, nearest
-from ..options import above, thread_problems
+from tailmatch.engine.options import above, thread_problems
+from tailmatch.errors import UserError, nearest
 
 
 def suite_names() -> list[str]:

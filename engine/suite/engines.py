@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 import tailmatch
-
-from .config import SuiteConfig
-from .plan import PlannedRun
-from .state import LOG, State, state_of
+from tailmatch.engine.suite.config import SuiteConfig
+from tailmatch.engine.suite.plan import PlannedRun
+from tailmatch.engine.suite.state import LOG, State, state_of
 
 
 class Started(Protocol):

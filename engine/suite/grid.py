@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from ...errors import UserError, nearest
+from tailmatch.errors import UserError, nearest
 
 Value = str | tuple[str, ...] | None
 """One value of an option as words; None leaves the option out."""

@@ -10,11 +10,11 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-from ...errors import UserError, nearest
-from ..command_line import parse_run
-from ..config import Option, check, coerce, flat, options_of, starting_point, with_values
-from .config import SuiteConfig, suite_path
-from .grid import GridRun, Value, needed, read_grid
+from tailmatch.engine.command_line import parse_run
+from tailmatch.engine.config import Option, check, coerce, flat, options_of, starting_point, with_values
+from tailmatch.engine.suite.config import SuiteConfig, suite_path
+from tailmatch.engine.suite.grid import GridRun, Value, needed, read_grid
+from tailmatch.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

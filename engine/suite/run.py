@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ... import __version__
-from ..files import write_json
-from ..locks import locked
-from .config import SuiteConfig
-from .engines import Engine, core_count, environment, local_engine, program, words_of
-from .plan import FindTask, PlannedRun, plan
-from .schedule import Outcome, Schedule
-from .state import State, chosen, refuse_changed, share_done, state_of
+from tailmatch import __version__
+from tailmatch.engine.files import write_json
+from tailmatch.engine.locks import locked
+from tailmatch.engine.suite.config import SuiteConfig
+from tailmatch.engine.suite.engines import Engine, core_count, environment, local_engine, program, words_of
+from tailmatch.engine.suite.plan import FindTask, PlannedRun, plan
+from tailmatch.engine.suite.schedule import Outcome, Schedule
+from tailmatch.engine.suite.state import State, chosen, refuse_changed, share_done, state_of
 
 SCHEMA = 1
 ALL_FINISHED, SOME_BROKE, STOPPED = 0, 1, 130
@@ -51,7 +51,7 @@ def run(suite: SuiteConfig, find_task: FindTask) -> int:
 def _engine(suite: SuiteConfig, runs: Sequence[PlannedRun]) -> Engine:
     if suite.engine == "local":
         return local_engine(suite, runs)
-    from .slurm import slurm_engine  # needs submitit
+    from tailmatch.engine.suite.slurm import slurm_engine  # needs submitit
 
     return slurm_engine(suite)
 

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..stopping import StopSignals
-from .engines import Engine, Started
-from .plan import PlannedRun
-from .progress import SuiteProgress
-from .state import State, last_words, result_of, share_done, state_of
+from tailmatch.engine.stopping import StopSignals
+from tailmatch.engine.suite.engines import Engine, Started
+from tailmatch.engine.suite.plan import PlannedRun
+from tailmatch.engine.suite.progress import SuiteProgress
+from tailmatch.engine.suite.state import State, last_words, result_of, share_done, state_of
 
 REFUSED = 2
 """The exit code of a run that the user has to mend: trying it again would end the same."""

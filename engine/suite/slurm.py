@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
-from .config import SuiteConfig
-from .engines import Process, Started, program, python_path
-from .plan import PlannedRun
-from .state import LOG
+from tailmatch.engine.suite.config import SuiteConfig
+from tailmatch.engine.suite.engines import Process, Started, program, python_path
+from tailmatch.engine.suite.plan import PlannedRun
+from tailmatch.engine.suite.state import LOG
+from tailmatch.errors import UserError
 
 _INSTALL = "pip install submitit"
 _CPUS_BESIDE_GPU = 8

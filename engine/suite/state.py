@@ -7,10 +7,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
-from ..config import read_recipe, recorded
-from ..options import EXECUTION_ONLY
-from .plan import PlannedRun
+from tailmatch.engine.config import read_recipe, recorded
+from tailmatch.engine.options import EXECUTION_ONLY
+from tailmatch.engine.suite.plan import PlannedRun
+from tailmatch.errors import UserError
 
 LOG = "log.txt"  # records.SUITE_LOG, which would import torch
 _TAIL_BYTES = 8192
