@@ -32,12 +32,12 @@ from sklearn.datasets import load_sample_images
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
-from tailmatch.datasets.file_set import FileSet, read_folders
-from tailmatch.datasets.imagenet import decode
-from tailmatch.datasets.imagenet.decode import Box, Picture
-from tailmatch.datasets.imagenet.loader import EpochPlan, EvalPlan, ImageLoader
-from tailmatch.datasets.imagenet.resize import resize_all
-from tailmatch.datasets.imagenet.views import EvalView, TrainView, crop, draws_of
+from tailmatch.datasets.files import decode
+from tailmatch.datasets.files.decode import Box, Picture
+from tailmatch.datasets.files.file_set import FileSet, read_folders
+from tailmatch.datasets.files.loader import EpochPlan, EvalPlan, ImageLoader
+from tailmatch.datasets.files.views import EvalView, TrainView, crop, draws_of
+from tailmatch.datasets.prepare.resize import resize_all
 from tailmatch.datasets.weak_augment import Normalize
 from tailmatch.torchvision_import import torchvision
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tailmatch.analysis.groups import PRESETS, Groups, split_classes
-from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
-from tailmatch.datasets.imagenet.load import FileDataset, load_file_dataset
+from tailmatch.datasets.files.catalog import FILE_DATASETS
+from tailmatch.datasets.files.load import FileDataset, load_file_dataset
 from tailmatch.datasets.load import load_dataset
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World

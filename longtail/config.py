@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
 from tailmatch.errors import unknown_name
 from tailmatch.longtail.data_options import DataOptions

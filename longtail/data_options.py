@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from tailmatch.datasets.catalog import CATALOG
-from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.errors import unknown_name
 
 DATASETS = (*CATALOG, *FILE_DATASETS)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datasets.base import Dataset, ImageSet
-from tailmatch.datasets.imagenet.load import FileDataset
-from tailmatch.datasets.imagenet.loader import EvalPlan, ImageLoader, Plan
+from tailmatch.datasets.files.load import FileDataset
+from tailmatch.datasets.files.loader import EvalPlan, ImageLoader, Plan
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from tailmatch.datasets.imagenet.catalog import FILE_DATASETS
+from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.engine.config import read_recipe
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailmatch.datasets.imagenet.loader import Draws, EpochPlan
+from tailmatch.datasets.files.loader import Draws, EpochPlan
 from tailmatch.engine.seeding import derived_seed
 
 POWERS = {"square-root": 0.5, "class-balanced": 0.0}

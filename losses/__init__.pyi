@@ -17,11 +17,11 @@ from tailmatch.losses.frequency import effective_number_weights as effective_num
 from tailmatch.losses.frequency import focal as focal
 from tailmatch.losses.frequency import ldam as ldam
 from tailmatch.losses.frequency import logit_adjusted as logit_adjusted
+from tailmatch.losses.label_modules import LDAM as LDAM
 from tailmatch.losses.label_modules import BalancedSoftmax as BalancedSoftmax
 from tailmatch.losses.label_modules import ClassBalanced as ClassBalanced
 from tailmatch.losses.label_modules import CrossEntropy as CrossEntropy
 from tailmatch.losses.label_modules import Focal as Focal
-from tailmatch.losses.label_modules import LDAM as LDAM
 from tailmatch.losses.label_modules import LabelLoss as LabelLoss
 from tailmatch.losses.label_modules import LogitAdjusted as LogitAdjusted
 from tailmatch.losses.modules import CE as CE

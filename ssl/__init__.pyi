@@ -14,13 +14,13 @@ from tailmatch.ssl.build import Parts as Parts
 from tailmatch.ssl.build import build_task as build_task
 from tailmatch.ssl.config import AlgorithmOptions as AlgorithmOptions
 from tailmatch.ssl.config import ConsistencyOptions as ConsistencyOptions
-from tailmatch.ssl.config import DataOptions as DataOptions
 from tailmatch.ssl.config import SSLConfig as SSLConfig
-from tailmatch.ssl.defaults import resolved as resolved
+from tailmatch.ssl.data_options import DataOptions as DataOptions
 from tailmatch.ssl.predictions import Forward as Forward
 from tailmatch.ssl.predictions import Predictions as Predictions
 from tailmatch.ssl.predictions import PseudoLabels as PseudoLabels
 from tailmatch.ssl.presets import ADD_ONS as ADD_ONS
 from tailmatch.ssl.presets import PRESETS as PRESETS
 from tailmatch.ssl.presets import Preset as Preset
+from tailmatch.ssl.resolve import resolved as resolved
 from tailmatch.ssl.task import SSLTask as SSLTask

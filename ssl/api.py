@@ -20,8 +20,8 @@ from tailmatch.errors import UserError, unknown_name
 from tailmatch.losses.modules import CE
 from tailmatch.ssl.build import Parts, build_task
 from tailmatch.ssl.config import SSLConfig
-from tailmatch.ssl.defaults import resolved
-from tailmatch.ssl.naming import identity_of, run_name
+from tailmatch.ssl.identity import folder_name, identity_of
+from tailmatch.ssl.resolve import resolved
 
 PARTS = tuple(field.name for field in fields(Parts))
 
@@ -72,7 +72,7 @@ def train(parts: Parts | None = None, **options: Any) -> dict[str, Any]:
     compares_predictions = chosen.loss is not None and not isinstance(chosen.loss, CE)
     if compares_predictions and config.loss.name == "ce" and "targets" not in options and chosen.targets is None:
         config = configure(**options, loss="soft-ce")  # the algorithm's own loss asks for classes, this one for more
-    session = Session(config, "ssl", run_name(config))
+    session = Session(config, "ssl", folder_name(config))
     identity = identity_of(config)
     if chosen.dataset is not None:
         identity["dataset"] = chosen.dataset.name

@@ -25,8 +25,8 @@ from tailmatch.ssl.algorithm import Consistency, Supervised
 from tailmatch.ssl.alignment import Alignment, build_alignment
 from tailmatch.ssl.batches import Batches, Views
 from tailmatch.ssl.config import SSLConfig
-from tailmatch.ssl.defaults import base_of
 from tailmatch.ssl.presets import PRESETS
+from tailmatch.ssl.resolve import base_of
 from tailmatch.ssl.targets import build_targets
 from tailmatch.ssl.task import SSLTask
 

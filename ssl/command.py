@@ -10,8 +10,8 @@ from tailmatch.engine.session import Session
 from tailmatch.engine.stopping import Interrupted
 from tailmatch.ssl.build import build_task
 from tailmatch.ssl.config import SSLConfig
-from tailmatch.ssl.defaults import resolved
-from tailmatch.ssl.naming import identity_of, run_name
+from tailmatch.ssl.identity import folder_name, identity_of
+from tailmatch.ssl.resolve import resolved
 
 
 def run(config: SSLConfig) -> int:
@@ -20,7 +20,7 @@ def run(config: SSLConfig) -> int:
     if config.call.print_config:
         print(to_yaml(config, "ssl"), end="")
         return 0
-    session = Session(config, "ssl", run_name(config))
+    session = Session(config, "ssl", folder_name(config))
     if config.call.dry_run:
         print(session.dry_run(build_task))
         return 0

@@ -1,68 +1,24 @@
 """The options of `run.py ssl`. Free of torch, since `--help` imports it.
 
-An option that is None takes the value of the algorithm's preset or of the data set; `defaults.resolved` fills it in.
+An option that is None takes the value of the algorithm's preset or of the data set; `resolve.resolved` fills it in.
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
-from tailmatch.datasets.catalog import CATALOG as DATASETS
-from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
+from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, at_least
 from tailmatch.errors import unknown_name
 from tailmatch.losses.catalog import LOSSES
 from tailmatch.losses.options import LossOptions
 from tailmatch.models.catalog import check_model_name
+from tailmatch.ssl.data_options import DataOptions
 from tailmatch.ssl.presets import ACCEPTANCES, ADD_ONS, ALIGNMENTS, PRESETS, STUDENT_VIEWS, TARGETS, TEACHERS
-
-Shape = Literal["consistent", "uniform", "reversed"]
 
 
 def _one_of(names: Any) -> Any:
     return tyro.conf.arg(metavar="{" + ",".join(names) + "}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Data: which images, and how many of them keep their label."""
-
-    dataset: Annotated[str, _one_of(DATASETS)] = "digits"
-    """Data set; a name ending in -lt stands for its usual long-tailed split. It decides the optimisation's defaults."""
-    data_root: Path | None = None
-    """Where the data set lies or is to be downloaded; a folder or an .npz file of your own."""
-    labels: int | None = None
-    """Labelled images in all, the same number from every class (40 where nothing else is said)."""
-    labeled_head: int | None = None
-    """Long tail: labelled images of class 0; class c has head * imbalance^(-c/(C-1)). Takes the place of --labels."""
-    unlabeled_head: int | None = None
-    """Long tail: unlabelled images of the largest class; by default everything that is not labelled."""
-    imbalance: float | None = None
-    """Long tail: the largest labelled class over the smallest."""
-    unlabeled_imbalance: float | None = None
-    """The same for the unlabelled images, where it differs."""
-    unlabeled_shape: Shape = "consistent"
-    """Whether the unlabelled tail runs as the labelled one, the other way round, or not at all."""
-    include_labeled: bool | None = None
-    """Whether labelled images are also among the unlabelled (yes in balanced protocols, no in long-tailed ones)."""
-    extra: bool = False
-    """svhn: train on the extra images too."""
-    fold: int | None = None
-    """stl10: draw labels from this official fold of 1,000 images."""
-    image_size: int | None = None
-    """folder: bring the images to this side."""
-    unlabeled_ratio: int | None = None
-    """Unlabelled images per labelled image in a step (mu): 7, or 1 for the three oldest algorithms."""
-
-    def problems(self) -> list[str]:
-        counts = ("labels", "labeled_head", "unlabeled_head", "unlabeled_ratio")
-        found = above(self, 0, *(name for name in counts if getattr(self, name) is not None))
-        factors = ("imbalance", "unlabeled_imbalance")
-        found += at_least(self, 1, *(name for name in factors if getattr(self, name) is not None))
-        if self.labels is not None and self.labeled_head is not None:
-            found.append("Give --labels (balanced) or --labeled-head (long-tailed), not both.")
-        return found if self.dataset in DATASETS else [*found, str(unknown_name("dataset", self.dataset, DATASETS))]
 
 
 @dataclass(frozen=True, kw_only=True)

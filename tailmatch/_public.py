@@ -17,9 +17,7 @@ import tailmatch
 
 def public(folder: str) -> tuple[list[str], list[str], Callable[[str], Any]]:
     """`__path__`, `__all__` and `__getattr__` of the module `tailmatch.<folder>`."""
-    # Beside this file in a wheel, at the root in a checkout; there the links beside this file, made for editors, come
-    # last (on Windows git may write them as text files).
-    places = [str(place) for base in reversed(tailmatch.__path__) if (place := Path(base) / folder).is_dir()]
+    places = [str(place) for base in tailmatch.__path__ if (place := Path(base) / folder).is_dir()]
     names = _names_of(Path(places[0]) / "__init__.pyi")
 
     def __getattr__(name: str) -> Any:

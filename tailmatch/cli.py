@@ -26,7 +26,7 @@ class Command:
 
 
 COMMANDS = {
-    "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", True, "ssl.defaults:resolved"),
+    "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", True, "ssl.resolve:resolved"),
     "longtail": Command(
         "learn from a long tail, alone or from a teacher",
         "longtail.config:LongtailConfig",
@@ -38,7 +38,7 @@ COMMANDS = {
     "analyze": Command(
         "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
     ),
-    "data": Command("get large data sets ready", "datasets.data_config:DataConfig", "datasets.prepare:run"),
+    "data": Command("get large data sets ready", "datasets.prepare.config:DataConfig", "datasets.prepare.command:run"),
     "suite": Command("run a grid of trainings and report on them", "engine.suite.config:SuiteConfig", "cli:run_suite"),
 }
 

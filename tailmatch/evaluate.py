@@ -19,7 +19,7 @@ from tailmatch.evaluate_config import EvaluateConfig
 
 # What turns a task's recorded configuration into its data and its network.
 TASKS = {
-    "ssl": ("ssl.config:SSLConfig", "ssl.defaults:resolved", "ssl.build:build_task"),
+    "ssl": ("ssl.config:SSLConfig", "ssl.resolve:resolved", "ssl.build:build_task"),
     "longtail": ("longtail.config:LongtailConfig", "longtail.resolve:resolved", "longtail.build:build_task"),
 }
 

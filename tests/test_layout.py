@@ -46,33 +46,33 @@ def test_the_standard_library_wins_from_the_root() -> None:
     assert str(ROOT) not in python(code)
 
 
-IMPORT = re.compile(
-    r"^[ ]*(?:from (?P<dots>[.]*)(?P<source>[\w.]*) import (?P<names>[\w, ]+)|import (?P<plain>[\w.]+))", re.M
-)
+IMPORT = re.compile(r"^[ ]*(?:from (?P<source>[.]*[\w.]*) import|import (?P<plain>[\w.]+))", re.M)
 
 
 @cache
-def imports() -> list[tuple[str, str, int, str]]:
-    """(folder, file, level, module) of every import in the folders; a relative one's module as tailmatch knows it."""
-    found = []
-    for folder in FOLDERS:
-        for file in (ROOT / folder).rglob("*.py"):
-            for match in IMPORT.finditer(file.read_text(encoding="utf-8")):
-                modules = [match["plain"] or match["source"]]
-                if not modules[0]:
-                    modules = [name.strip() for name in match["names"].split(",")]
-                place, level = file.relative_to(ROOT), len(match["dots"] or "")
-                above = place.parent.parts[: len(place.parent.parts) + 1 - level] if level else ()
-                found += [(folder, str(place), level, ".".join([*above, module])) for module in modules]
-    return found
-
-
-def test_every_file_imports_its_kin_relatively() -> None:
-    """A bare `import losses` would work from the root alone, and not in a wheel."""
-    own = {*FOLDERS} - {"ssl"}
-    assert not [
-        f"{place} {module}" for _, place, level, module in imports() if not level and module.split(".")[0] in own
+def imports() -> list[tuple[str, str, str]]:
+    """(folder, file, module) of every import in the folders."""
+    return [
+        (folder, str(file.relative_to(ROOT)), match["plain"] or match["source"])
+        for folder in FOLDERS
+        for file in (ROOT / folder).rglob("*.py*")
+        if file.suffix in {".py", ".pyi"}
+        for match in IMPORT.finditer(file.read_text(encoding="utf-8"))
     ]
+
+
+def test_every_file_imports_its_kin_from_tailmatch() -> None:
+    """`import losses` works from the root alone, and `from .kl` is not followed by editors in a checkout."""
+    own = {*FOLDERS} - {"ssl"}
+    assert not [f"{place} {module}" for _, place, module in imports() if module.split(".")[0] in {"", *own}]
+
+
+def test_editors_find_every_folder_of_code_beside_the_package() -> None:
+    links = {link.name for link in (ROOT / "tailmatch").iterdir() if link.is_symlink()}
+    if not links:
+        pytest.skip("this checkout has no links")
+    assert links == {*FOLDERS} - {"configs"}
+    assert all((ROOT / "tailmatch" / link).resolve() == ROOT / link for link in links)
 
 
 # Which folders a folder may import from; `analysis.groups` and `analysis.metrics` are leaves that all may use.
@@ -89,10 +89,15 @@ LEAVES = {"errors", "torchvision_import", "analysis.groups", "analysis.metrics",
 
 
 def test_dependencies_run_one_way() -> None:
+    own = [
+        (folder, place, module.removeprefix("tailmatch."))
+        for folder, place, module in imports()
+        if "tailmatch." in module
+    ]
     assert not [
         f"{place} uses {module}"
-        for folder, place, level, module in imports()
-        if level and folder in MAY_USE and module not in LEAVES and module.split(".")[0] not in MAY_USE[folder]
+        for folder, place, module in own
+        if folder in MAY_USE and module not in LEAVES and module.split(".")[0] not in MAY_USE[folder]
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailmatch.datasets.file_set import FileSet, parse_list, read_folders, read_inaturalist, read_list
+from tailmatch.datasets.files.file_set import FileSet, parse_list, read_folders, read_inaturalist, read_list
 from tailmatch.errors import UserError
 
 

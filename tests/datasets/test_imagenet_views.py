@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tailmatch.datasets.imagenet import decode
-from tailmatch.datasets.imagenet.decode import Box, Picture, jpeg_header
-from tailmatch.datasets.imagenet.views import EvalView, TrainView, crop, draws_of
+from tailmatch.datasets.files import decode
+from tailmatch.datasets.files.decode import Box, Picture, jpeg_header
+from tailmatch.datasets.files.views import EvalView, TrainView, crop, draws_of
 from tailmatch.errors import UserError
 from tailmatch.torchvision_import import torchvision
 

@@ -14,7 +14,7 @@ from tailmatch.errors import UserError, unknown_name
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.resolve import resolved as longtail_resolved
 from tailmatch.ssl.config import SSLConfig
-from tailmatch.ssl.defaults import resolved as ssl_resolved
+from tailmatch.ssl.resolve import resolved as ssl_resolved
 
 TASKS = {
     "ssl": TrainingTask(SSLConfig, ssl_resolved),

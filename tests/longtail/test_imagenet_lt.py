@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailmatch.datasets.data_config import PrepareConfig
-from tailmatch.datasets.prepare import prepare
+from tailmatch.datasets.prepare.command import prepare
+from tailmatch.datasets.prepare.config import PrepareConfig
 from tests.datasets.miniature_imagenet import TRAIN_COUNTS, Miniature, build_miniature, served
 
 Longtail = Callable[..., int]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from tailmatch.datasets.imagenet.loader import EpochPlan
-from tailmatch.datasets.imagenet.views import EvalView, TrainView
+from tailmatch.datasets.files.loader import EpochPlan
+from tailmatch.datasets.files.views import EvalView, TrainView
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_names
 from tailmatch.engine.optim import build_optimizer

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tailmatch.datasets.file_set import FileSet
-from tailmatch.datasets.imagenet.decode import reason_of
-from tailmatch.datasets.imagenet.views import View, draws_of
+from tailmatch.datasets.files.decode import reason_of
+from tailmatch.datasets.files.file_set import FileSet
+from tailmatch.datasets.files.views import View, draws_of
 from tailmatch.errors import UserError
 
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailmatch.datasets.catalog import CATALOG
-from tailmatch.datasets.data_config import CheckConfig, DataConfig, ListConfig, PrepareConfig
-from tailmatch.datasets.file_set import FileSet
-from tailmatch.datasets.imagenet.catalog import FILE_DATASETS, FileRecipe, file_recipe
-from tailmatch.datasets.imagenet.fetch import keep, sha256
-from tailmatch.datasets.imagenet.layout import choose_places, located, missing
-from tailmatch.datasets.imagenet.lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
-from tailmatch.datasets.imagenet.record import RECORD, ListRecord, Record, root_for_record
-from tailmatch.datasets.imagenet.resize import is_whole, resize_all, resized_folder
-from tailmatch.datasets.imagenet.verify import unreadable
+from tailmatch.datasets.files.catalog import FILE_DATASETS, FileRecipe, file_recipe
+from tailmatch.datasets.files.file_set import FileSet
+from tailmatch.datasets.files.layout import choose_places, located, missing
+from tailmatch.datasets.files.record import RECORD, ListRecord, Record, root_for_record
+from tailmatch.datasets.prepare.config import CheckConfig, DataConfig, ListConfig, PrepareConfig
+from tailmatch.datasets.prepare.fetch import keep, sha256
+from tailmatch.datasets.prepare.lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
+from tailmatch.datasets.prepare.resize import is_whole, resize_all, resized_folder
+from tailmatch.datasets.prepare.verify import unreadable
 from tailmatch.errors import UserError
 
 _SHOWN = 5

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tailmatch.datasets.file_set import FileSet
-from tailmatch.datasets.imagenet.catalog import file_recipe
-from tailmatch.datasets.imagenet.record import RECORD, Record
-from tailmatch.datasets.imagenet.views import EvalView, TrainView
+from tailmatch.datasets.files.catalog import file_recipe
+from tailmatch.datasets.files.file_set import FileSet
+from tailmatch.datasets.files.record import RECORD, Record
+from tailmatch.datasets.files.views import EvalView, TrainView
 from tailmatch.errors import UserError
 
 

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tailmatch.datasets.file_set import FileSet, parse_list
-from tailmatch.datasets.imagenet.fetch import sha256
-from tailmatch.datasets.imagenet.layout import located
+from tailmatch.datasets.files.file_set import FileSet, parse_list
+from tailmatch.datasets.files.layout import located
+from tailmatch.datasets.prepare.fetch import sha256
 from tailmatch.engine.files import write_json
 from tailmatch.errors import UserError
 

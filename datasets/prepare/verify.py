@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from tailmatch.datasets.imagenet.crew import each
-from tailmatch.datasets.imagenet.decode import Picture, jpeg_header, reason_of
+from tailmatch.datasets.files.decode import Picture, jpeg_header, reason_of
+from tailmatch.datasets.prepare.crew import each
 
 Verify = Literal["names", "headers", "pixels"]
 _HEAD = 1 << 14

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tailmatch.datasets.imagenet.catalog import FileRecipe
+from tailmatch.datasets.files.catalog import FileRecipe
 from tailmatch.errors import UserError
 
 _SAMPLE = 200

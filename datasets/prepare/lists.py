@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tailmatch.datasets.file_set import FileSet, parse_list, read_folders, read_inaturalist
-from tailmatch.datasets.imagenet.catalog import FileRecipe, ListRecipe
-from tailmatch.datasets.imagenet.fetch import fetch, matches
+from tailmatch.datasets.files.catalog import FileRecipe, ListRecipe
+from tailmatch.datasets.files.file_set import FileSet, parse_list, read_folders, read_inaturalist
+from tailmatch.datasets.prepare.fetch import fetch, matches
 from tailmatch.errors import UserError, unknown_name
 
 Checksums = Mapping[str, str]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tailmatch.datasets.imagenet.decode import Box, Picture, Pixels
+from tailmatch.datasets.files.decode import Box, Picture, Pixels
 from tailmatch.errors import UserError
 
 _TRIES = 10

@@ -5,7 +5,7 @@ from typing import Any
 from tailmatch.ssl.config import AUTO, SSLConfig
 
 
-def run_name(config: SSLConfig) -> str:
+def folder_name(config: SSLConfig) -> str:
     """Such as `digits_40-fixmatch-ikl-s0`; goes into the folder's name."""
     data = config.data
     labels = f"head{data.labeled_head}" if data.labeled_head is not None else str(data.labels or "all")

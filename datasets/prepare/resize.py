@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tailmatch.datasets.imagenet.crew import each
-from tailmatch.datasets.imagenet.decode import Picture, reason_of
+from tailmatch.datasets.files.decode import Picture, reason_of
+from tailmatch.datasets.prepare.crew import each
 from tailmatch.errors import UserError
 
 

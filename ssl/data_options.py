@@ -1,0 +1,54 @@
+"""Which images a semi-supervised run learns from, and how many of them keep their label. Free of torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from tailmatch.datasets.catalog import CATALOG
+from tailmatch.engine.options import above, at_least
+from tailmatch.errors import unknown_name
+
+Shape = Literal["consistent", "uniform", "reversed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Data: which images, and how many of them keep their label."""
+
+    dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(CATALOG) + "}")] = "digits"
+    """Data set; a name ending in -lt stands for its usual long-tailed split. It decides the optimisation's defaults."""
+    data_root: Path | None = None
+    """Where the data set lies or is to be downloaded; a folder or an .npz file of your own."""
+    labels: int | None = None
+    """Labelled images in all, the same number from every class (40 where nothing else is said)."""
+    labeled_head: int | None = None
+    """Long tail: labelled images of class 0; class c has head * imbalance^(-c/(C-1)). Takes the place of --labels."""
+    unlabeled_head: int | None = None
+    """Long tail: unlabelled images of the largest class; by default everything that is not labelled."""
+    imbalance: float | None = None
+    """Long tail: the largest labelled class over the smallest."""
+    unlabeled_imbalance: float | None = None
+    """The same for the unlabelled images, where it differs."""
+    unlabeled_shape: Shape = "consistent"
+    """Whether the unlabelled tail runs as the labelled one, the other way round, or not at all."""
+    include_labeled: bool | None = None
+    """Whether labelled images are also among the unlabelled (yes in balanced protocols, no in long-tailed ones)."""
+    extra: bool = False
+    """svhn: train on the extra images too."""
+    fold: int | None = None
+    """stl10: draw labels from this official fold of 1,000 images."""
+    image_size: int | None = None
+    """folder: bring the images to this side."""
+    unlabeled_ratio: int | None = None
+    """Unlabelled images per labelled image in a step (mu): 7, or 1 for the three oldest algorithms."""
+
+    def problems(self) -> list[str]:
+        counts = ("labels", "labeled_head", "unlabeled_head", "unlabeled_ratio")
+        found = above(self, 0, *(name for name in counts if getattr(self, name) is not None))
+        factors = ("imbalance", "unlabeled_imbalance")
+        found += at_least(self, 1, *(name for name in factors if getattr(self, name) is not None))
+        if self.labels is not None and self.labeled_head is not None:
+            found.append("Give --labels (balanced) or --labeled-head (long-tailed), not both.")
+        return found if self.dataset in CATALOG else [*found, str(unknown_name("dataset", self.dataset, CATALOG))]
