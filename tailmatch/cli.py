@@ -1,46 +1,18 @@
-"""The subcommands, each a configuration class and a function, both imported only when asked for.
+"""From the words of a command line to an exit code.
 
-`--help` must answer at once, so nothing here or in a configuration's module may import torch.
+A command's configuration and function are imported only when asked for: `--help` must answer at once, so nothing here
+or in a configuration's module may import torch.
 """
 
 import errno
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tailmatch import __version__
 from tailmatch._public import load_named
+from tailmatch.commands import COMMANDS, task_named
 from tailmatch.errors import UserError, unknown_name
-
-
-@dataclass(frozen=True)
-class Command:
-    """A subcommand: what it is for, its configuration (`module:Class`) and what it runs (`module:function`)."""
-
-    help: str
-    config: str
-    run: str
-    trains: bool = False  # takes recipes, run folders and --resume
-    resolved: str = ""  # where it trains: what fills in the defaults that depend on other options
-
-
-COMMANDS = {
-    "ssl": Command("learn from few labels", "ssl.config:SSLConfig", "ssl.command:run", True, "ssl.resolve:resolved"),
-    "longtail": Command(
-        "learn from a long tail, alone or from a teacher",
-        "longtail.config:LongtailConfig",
-        "longtail.command:run",
-        True,
-        "longtail.resolve:resolved",
-    ),
-    "evaluate": Command("test saved weights again", "evaluate_config:EvaluateConfig", "evaluate:run"),
-    "analyze": Command(
-        "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
-    ),
-    "data": Command("get large data sets ready", "datasets.prepare.config:DataConfig", "datasets.prepare.command:run"),
-    "suite": Command("run a grid of trainings and report on them", "engine.suite.config:SuiteConfig", "cli:run_suite"),
-}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -104,10 +76,8 @@ def run_suite(config: Any) -> int:
     from tailmatch.engine.suite.plan import TrainingTask
 
     def find_task(name: str) -> TrainingTask:
-        tasks = {task: command for task, command in COMMANDS.items() if command.trains}
-        if name not in tasks:
-            raise unknown_name("task", name, tasks)
-        return TrainingTask(load_named(tasks[name].config), load_named(tasks[name].resolved))
+        task = task_named(name)
+        return TrainingTask(load_named(task.config), load_named(task.resolved))
 
     return suite.run(config, find_task)
 

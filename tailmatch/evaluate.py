@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tailmatch._public import load_named
+from tailmatch.commands import TASKS
 from tailmatch.engine.config import flat, read_recipe, task_of, with_values
 from tailmatch.engine.device import pick_device
 from tailmatch.engine.distributed import World
@@ -16,12 +17,6 @@ from tailmatch.engine.records import write_predictions
 from tailmatch.engine.task import Task
 from tailmatch.errors import UserError
 from tailmatch.evaluate_config import EvaluateConfig
-
-# What turns a task's recorded configuration into its data and its network.
-TASKS = {
-    "ssl": ("ssl.config:SSLConfig", "ssl.resolve:resolved", "ssl.build:build_task"),
-    "longtail": ("longtail.config:LongtailConfig", "longtail.resolve:resolved", "longtail.build:build_task"),
-}
 
 
 def run(config: EvaluateConfig) -> int:
@@ -49,7 +44,8 @@ def rebuild(folder: Path, data_root: Path | None, device: torch.device) -> Task:
     if not path.is_file():
         raise UserError(f"{folder} is no run folder: config.yaml is missing; give the folder that a training wrote.")
     name = _task_name(path)
-    config_type, resolve, build = (load_named(place) for place in TASKS[name])
+    task = TASKS[name]
+    config_type, resolve, build = (load_named(place) for place in (task.config, task.resolved, task.build))
     config = read_recipe(config_type(), path, name)
     values: dict[str, Any] = {} if data_root is None else {"data_root": data_root}
     if name == "longtail":  # a teacher trains the student and has no part in testing it

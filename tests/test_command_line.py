@@ -16,7 +16,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tailmatch.cli import COMMANDS, main
+from tailmatch.cli import main
+from tailmatch.commands import COMMANDS
 from tailmatch.engine import loop
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tailmatch.cli import COMMANDS
+from tailmatch.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]

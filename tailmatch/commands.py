@@ -1,0 +1,57 @@
+"""The subcommands: one table that the command line, `evaluate` and `suite` all read. Free of torch, for `--help`."""
+
+from dataclasses import dataclass
+
+from tailmatch.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it is for, its configuration (`module:Class`) and what it runs (`module:function`)."""
+
+    help: str
+    config: str
+    run: str
+    # Of those that train, which take recipes, run folders and --resume:
+    resolved: str = ""  # what fills in the defaults that depend on other options
+    build: str = ""  # what makes the task, with its data and its network
+
+    @property
+    def trains(self) -> bool:
+        return bool(self.build)
+
+
+COMMANDS = {
+    "ssl": Command(
+        "learn from few labels",
+        "ssl.config:SSLConfig",
+        "ssl.command:run",
+        resolved="ssl.resolve:resolved",
+        build="ssl.build:build_task",
+    ),
+    "longtail": Command(
+        "learn from a long tail, alone or from a teacher",
+        "longtail.config:LongtailConfig",
+        "longtail.command:run",
+        resolved="longtail.resolve:resolved",
+        build="longtail.build:build_task",
+    ),
+    "evaluate": Command("test saved weights again", "evaluate_config:EvaluateConfig", "evaluate:run"),
+    "analyze": Command(
+        "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
+    ),
+    "data": Command("get large data sets ready", "datasets.prepare.config:DataConfig", "datasets.prepare.command:run"),
+    "suite": Command("run a grid of trainings and report on them", "engine.suite.config:SuiteConfig", "cli:run_suite"),
+}
+TASKS = {name: command for name, command in COMMANDS.items() if command.trains}
+
+
+def task_named(name: str) -> Command:
+    """The command that trains this task.
+
+    Raises:
+        UserError: for a command that trains nothing, or none at all.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
