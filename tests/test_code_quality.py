@@ -59,7 +59,15 @@ def test_an_editor_knows_our_imports_and_our_public_names() -> None:
     names = [name for line in imported for name in line.split(", ")] + ["ssl.SSLContext"]
     (ROOT / "tests" / "__editor__.py").write_text(PUBLIC + "".join(f"reveal_type({name})\n" for name in names))
     try:
-        command = [sys.executable, "-m", "basedpyright", "tests/__editor__.py", "tailmatch"]
+        command = [
+            sys.executable,
+            "-m",
+            "basedpyright",
+            "--pythonpath",
+            sys.executable,
+            "tests/__editor__.py",
+            "tailmatch",
+        ]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     finally:
         (ROOT / "tests" / "__editor__.py").unlink()
