@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES, Groups
@@ -28,11 +29,6 @@ from tailmatch.analysis.runs import Method
 Floats = npt.NDArray[np.floating[Any]]
 LEVEL_PERCENT = 95
 _DRAWN_AT_ONCE = 2**20  # resampled samples in memory at a time
-# 97.5 % quantiles of Student's t by degrees of freedom; between them, linear in 1 / freedom is right to 0.5 %.
-_T_QUANTILES = {
-    1: 12.706, 1.2: 9.073, 1.5: 6.426, 2: 4.303, 2.5: 3.558, 3: 3.182, 4: 2.776, 6: 2.447, 10: 2.228, 20: 2.086,
-    60: 2.000, np.inf: 1.960,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +207,8 @@ def _seed_deviation(drawn_RSG: Floats, generator: np.random.Generator) -> Floats
 def _stretch(drawn_RG: Floats, seeds_parts: Sequence[tuple[Floats, int]]) -> Floats:
     """How much wider than the normal's the interval of each group must be for so few seeds, [G]."""
     uncertainty = sum(part_RG.var(axis=0) ** 2 / max(1, seeds - 1) for part_RG, seeds in seeds_parts)
-    one_over_freedom = uncertainty / np.maximum(drawn_RG.var(axis=0) ** 2, np.finfo(float).tiny)
-    places, quantiles = np.array(sorted((1 / freedom, quantile) for freedom, quantile in _T_QUANTILES.items())).T
-    return np.asarray(np.interp(one_over_freedom, places, quantiles) / _T_QUANTILES[np.inf])
+    one_over_freedom = np.minimum(1, uncertainty / np.maximum(drawn_RG.var(axis=0) ** 2, np.finfo(float).tiny))
+    with np.errstate(divide="ignore"):  # no deviation between seeds is the normal distribution, at infinitely many
+        freedom = 1 / one_over_freedom
+    upper = (100 + LEVEL_PERCENT) / 200
+    return np.asarray(stdtrit(freedom, upper) / stdtrit(np.inf, upper))

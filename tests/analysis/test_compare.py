@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
-from tailmatch.analysis.compare import Difference, PairedBootstrap, group_weights, points
+from tailmatch.analysis.compare import Difference, PairedBootstrap, _stretch, group_weights, points
 from tailmatch.analysis.groups import Groups, group_accuracy, split_classes
 
 NO_GROUPS = Groups("none")
@@ -118,6 +120,25 @@ def test_intervals_cover_the_truth(seeds: int, spread: float) -> None:
         (found,) = differences(ours, theirs, draws=200)
         covered += found.low <= truth <= found.high
     assert covered / 120 > 0.91
+
+
+# Student's t over the normal distribution at 97.5 %: from tables in print, and the closed form for 1 and 2 degrees.
+@pytest.mark.parametrize(
+    ("seeds", "quantile"),
+    [(2, np.tan(0.475 * np.pi)), (3, 0.95 / np.sqrt(2 * 0.975 * 0.025)), (6, 2.5706), (8, 2.3646), (31, 2.0423)],
+)
+def test_an_interval_from_seeds_alone_has_their_degrees_of_freedom(seeds: int, quantile: float) -> None:
+    drawn = np.random.default_rng(0).normal(size=(500, 1))
+    assert _stretch(drawn, [(drawn, seeds)]) == pytest.approx(quantile / 1.959964, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.55, 0.837, 0.9])
+def test_mixed_variances_have_fractional_degrees_of_freedom(share: float) -> None:
+    """Two seeds with `share` of the variance: 1 / share² degrees of freedom, infinitely many without any."""
+    drawn = np.random.default_rng(0).normal(size=(500, 1))
+    part = np.sqrt(share) * drawn
+    freedom = np.inf if share == 0 else 1 / share**2
+    assert _stretch(drawn, [(part, 2)]) == pytest.approx(student_t.ppf(0.975, freedom) / norm.ppf(0.975), rel=1e-9)
 
 
 def verdict(value: float, low: float, high: float, group: str = "all") -> str:
