@@ -9,7 +9,8 @@ widened by sqrt(S / (S - 1)), which makes its variance unbiased, and the whole i
 over that of the normal distribution, at the degrees of freedom of the mixed variance (Satterthwaite 1946): with most
 of the variance from test samples that changes nothing, with most of it from three seeds it doubles the interval.
 Simulated with three to ten seeds, the intervals hold the true difference in 93 to 99 % of cases, whether test samples
-or seeds are the larger source of chance. With one seed the interval knows nothing of seeds: the report remarks it.
+or seeds are the larger source of chance. With one seed on either side the interval knows nothing of seeds, and so
+nothing is said to be above or below anything else.
 
 Shapes: R draws, K runs of all methods, N test samples, G = 4 (all, many, medium, few).
 """
@@ -40,7 +41,7 @@ class Difference:
     group: str
     value: float
     low: float
-    """Lower end of the 95 % interval."""
+    """Lower end of the 95 % interval; with one seed on either side that of the choice of test samples alone."""
     high: float
     seeds: tuple[int, int]
     """Runs of the method and of the reference."""
@@ -48,27 +49,54 @@ class Difference:
     """Whether both ran the same seeds, which are then resampled together."""
 
     @property
+    def one_seed(self) -> bool:
+        """Whether either side has a single seed: how seeds scatter is then unknown, and with it who is better."""
+        return min(self.seeds) == 1
+
+    @property
     def kind(self) -> str:
-        """`better`, `worse`, or `level` where the interval holds 0."""
+        """`better`, `worse`, `level` where the interval holds 0, and `open` where one seed cannot tell."""
+        if self.one_seed:
+            return "open"
         return "better" if self.low > 0 else "worse" if self.high < 0 else "level"
 
     @property
+    def verdict(self) -> str:
+        """The kind in a few words, for a table's cell."""
+        return {"better": "above", "worse": "below", "level": "cannot be told apart", "open": "one seed: open"}[
+            self.kind
+        ]
+
+    @property
     def interval(self) -> str:
-        """`0.3 to 2.1`, in points."""
-        return f"{points(self.low)} to {points(self.high)}"
+        """`0.3 to 2.1`, in points; empty where one seed cannot give one."""
+        return "" if self.one_seed else f"{points(self.low)} to {points(self.high)}"
 
     @property
     def words(self) -> str:
         """The verdict as a sentence."""
         where = "" if self.group == "all" else f" on {self.group}-shot classes"
+        if self.one_seed:
+            alone = "one seed each" if max(self.seeds) == 1 else "a single seed on one side"
+            return (
+                f"{self.method} and {self.reference} are {points(abs(self.value))} points apart{where} "
+                f"({signed_points(self.value)}); {alone} cannot tell a difference from chance"
+            )
         interval = f"{LEVEL_PERCENT} % interval {self.interval}"
         if self.kind == "level":
             return (
                 f"{self.method} and {self.reference} cannot be told apart{where}: "
                 f"a difference of {points(self.value)} points, {interval}"
             )
-        side = "above" if self.kind == "better" else "below"
-        return f"{self.method} is {side} {self.reference} by {points(abs(self.value))} points{where}, {interval}"
+        return (
+            f"{self.method} is {self.verdict} {self.reference} by {points(abs(self.value))} points{where}, {interval}"
+        )
+
+
+def signed_points(fraction: float) -> str:
+    """`+1.2` or `−1.2`; `0.0` has no sign."""
+    text = points(fraction)
+    return f"+{text}" if fraction > 0 and float(text) else text
 
 
 def points(fraction: float) -> str:

@@ -29,12 +29,12 @@ EARLY_SCRIPT = (
     'if(t==="dark"||t==="light")document.documentElement.dataset.theme=t}catch{}'
 )
 """Runs before anything is drawn, so that a dark page does not flash white."""
-MARKS = {"best": "★", "better": "▲", "worse": "▼", "level": "≈"}
+MARKS = {"best": "★", "better": "▲", "worse": "▼", "level": "≈", "open": "?"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One sentence of the summary; `kind` is best, better, worse or level (cannot be told apart)."""
+    """One sentence of the summary; `kind` is best, better, worse, level (cannot be told apart) or open (one seed)."""
 
     text: str
     kind: str = "level"

@@ -131,7 +131,7 @@ def own_remarks(methods: Sequence[Method], differences: Sequence[Difference]) ->
     alone = [method.name for method in methods if len(method.runs) == 1]
     if differences and alone:
         who = "Every method has" if len(alone) == len(methods) else f"{', '.join(alone)}: only"
-        found.append(f"{who} one seed, so the intervals cover the choice of test samples but not that of the seed.")
+        found.append(f"{who} one seed: how far seeds scatter is unknown, so differences to it have no interval.")
     untested = methods[0].runs[0].untested_classes
     if untested:
         names = ", ".join(methods[0].class_names[c] for c in untested[:10]) + (", …" if len(untested) > 10 else "")

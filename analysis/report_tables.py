@@ -79,8 +79,12 @@ def detail_tables(methods: Sequence[Method], differences: Sequence[Difference]) 
                 cells=[
                     cell(one.method),
                     cell(HEADINGS[one.group]),
-                    *(Cell(text=signed(100 * value), sort=repr(value)) for value in (one.value, one.low, one.high)),
-                    cell({"better": "above", "worse": "below", "level": "cannot be told apart"}[one.kind]),
+                    Cell(text=signed(100 * one.value), sort=repr(one.value)),
+                    *(
+                        cell(None) if one.one_seed else Cell(text=signed(100 * end), sort=repr(end))
+                        for end in (one.low, one.high)
+                    ),
+                    cell(one.verdict),
                 ]
             )
             for one in differences

@@ -25,10 +25,10 @@ from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
 
 
 class Differences(Chart):
-    """Accuracy over the reference with a bootstrap interval: one panel a group, one row a method."""
+    """Accuracy over the reference, with an interval where seeds allow one: one panel a group, one row a method."""
 
     stem = "differences"
-    title = "Accuracy over the reference, with intervals"
+    title = "Accuracy over the reference"
 
     def __init__(
         self, methods: Sequence[Method], reference: str | None = None, differences: Sequence[Difference] = ()
@@ -41,11 +41,16 @@ class Differences(Chart):
             raise NoData("it needs at least two methods")
         columns = ["method", "reference", "group", "difference_percent", "low_percent", "high_percent", "verdict"]
         rows = [
-            (one.method, one.reference, one.group, 100 * one.value, 100 * one.low, 100 * one.high, one.kind)
+            (one.method, one.reference, one.group, 100 * one.value, *self._ends(one), one.kind)
             for one in self.differences
             if one.method in self.styles
         ]
         return pd.DataFrame(rows, columns=columns)
+
+    @staticmethod
+    def _ends(one: Difference) -> tuple[float, float]:
+        """The interval in points; none with one seed, whose interval would leave out how seeds scatter."""
+        return (np.nan, np.nan) if one.one_seed else (100 * one.low, 100 * one.high)
 
     def width(self) -> float:
         return width_of_panels(self.frame()["group"].nunique())
@@ -59,7 +64,8 @@ class Differences(Chart):
         names = list(dict.fromkeys(frame["method"]))
         groups = [group for group in ALL_AND_GROUPS if (frame["group"] == group).any()]
         axes = figure.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
-        low, high = min(0.0, frame["low_percent"].min()), max(0.0, frame["high_percent"].max())
+        drawn = frame[["difference_percent", "low_percent", "high_percent"]].to_numpy()
+        low, high = min(0.0, float(np.nanmin(drawn))), max(0.0, float(np.nanmax(drawn)))
         # The numbers stand in a column of their own, right of every interval.
         span = max(high - low, 0.1)
         place = high + 0.08 * span
@@ -79,8 +85,9 @@ class Differences(Chart):
     def _row(self, axis: Axes, place: int, row: object, column: float) -> None:
         style = self.styles[row.method]  # type: ignore[attr-defined]
         value, low, high = row.difference_percent, row.low_percent, row.high_percent  # type: ignore[attr-defined]
-        certain = row.verdict != "level"  # type: ignore[attr-defined]
-        axis.plot([low, high], [place, place], color=style.color, linewidth=1.4, solid_capstyle="butt")
+        certain = row.verdict in ("better", "worse")  # type: ignore[attr-defined]
+        if np.isfinite(low):
+            axis.plot([low, high], [place, place], color=style.color, linewidth=1.4, solid_capstyle="butt")
         axis.plot(
             value,
             place,
@@ -95,19 +102,28 @@ class Differences(Chart):
         )  # fmt: skip
 
     def caption(self) -> str:
+        frame = self.frame()
+        start = f"Difference in accuracy to {frame['reference'].iloc[0]}"
+        seeds = "two methods of which one has a single seed have no interval, and nothing is said of who is better"
+        if frame["low_percent"].isna().all():
+            return f"{start}. No intervals: {seeds}."
         return (
-            f"Difference in accuracy to {self.frame()['reference'].iloc[0]} with its {LEVEL_PERCENT} % interval from a "
-            "paired bootstrap over test samples and seeds. Filled and bold: the interval leaves out 0."
+            f"{start} with its {LEVEL_PERCENT} % interval from a paired bootstrap over test samples and seeds. Filled "
+            f"and bold: the interval leaves out 0.{f' Without a line: {seeds}.' if frame.isna().any(axis=None) else ''}"
         )
 
     def alt(self) -> str:
         parts = []
         for name, part in self.frame().groupby("method", sort=False):
             values = ", ".join(
-                f"{GROUP_TITLES[row.group].lower()} {signed(row.difference_percent)} "
-                f"({signed(row.low_percent)} to {signed(row.high_percent)})"
+                f"{GROUP_TITLES[row.group].lower()} {signed(row.difference_percent)}"
+                + (
+                    f" ({signed(row.low_percent)} to {signed(row.high_percent)})"
+                    if np.isfinite(row.low_percent)
+                    else ""
+                )
                 for row in part.itertuples()
                 if np.isfinite(row.difference_percent)
             )
             parts.append(f"{name}: {values}")
-        return f"Dots with intervals, in points over {self.frame()['reference'].iloc[0]}. {'; '.join(parts)}."
+        return f"Dots of the difference in points to {self.frame()['reference'].iloc[0]}. {'; '.join(parts)}."

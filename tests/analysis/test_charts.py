@@ -1,6 +1,7 @@
 """The charts' tables against small independent computations; see test_charts_drawing.py for the pictures."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -277,6 +278,22 @@ def test_differences_take_what_the_comparison_found(methods: list[Method]) -> No
     assert row["verdict"] == "worse"
     with pytest.raises(NoData):
         Differences(methods).frame()
+
+
+def test_differences_of_one_seed_have_no_interval_and_no_verdict() -> None:
+    found = Difference(
+        method="a", reference="b", group="all", value=0.05, low=0.04, high=0.06, seeds=(1, 5), paired=False
+    )
+    chart = Differences([SimpleNamespace(name="a"), SimpleNamespace(name="b")], "b", [found])  # type: ignore[list-item]
+    row = chart.frame().iloc[0]
+    assert row["difference_percent"] == pytest.approx(5)
+    assert np.isnan(row["low_percent"])
+    assert np.isnan(row["high_percent"])
+    assert row["verdict"] == "open"
+    (axis,) = chart.plot().axes
+    assert [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] != 0] == []
+    assert "No intervals" in chart.caption()
+    assert "nan" not in chart.alt()
 
 
 def test_classes_without_test_samples_are_left_out(tmp_path: Path) -> None:

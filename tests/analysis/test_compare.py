@@ -73,7 +73,7 @@ def test_a_shared_fault_is_paired_away() -> None:
     labels = np.zeros(200, np.int64)
     base = np.random.default_rng(3).random(200) < 0.5
     same = differences(method("a", base[None], labels, 1), method("b", base[None], labels, 1))[0]
-    assert (same.low, same.high, same.kind) == (0, 0, "level")
+    assert (same.low, same.high) == (0, 0)
 
 
 def test_paired_seeds_cancel_what_they_share() -> None:
@@ -141,9 +141,9 @@ def test_mixed_variances_have_fractional_degrees_of_freedom(share: float) -> Non
     assert _stretch(drawn, [(part, 2)]) == pytest.approx(student_t.ppf(0.975, freedom) / norm.ppf(0.975), rel=1e-9)
 
 
-def verdict(value: float, low: float, high: float, group: str = "all") -> str:
+def verdict(value: float, low: float, high: float, group: str = "all", seeds: tuple[int, int] = (5, 5)) -> str:
     return Difference(
-        method="IKL", reference="KL", group=group, value=value, low=low, high=high, seeds=(5, 5), paired=True
+        method="IKL", reference="KL", group=group, value=value, low=low, high=high, seeds=seeds, paired=True
     ).words
 
 
@@ -154,6 +154,23 @@ def test_verdicts_are_plain_words() -> None:
     )
     assert verdict(0.002, -0.005, 0.009) == (
         "IKL and KL cannot be told apart: a difference of 0.2 points, 95 % interval −0.5 to 0.9"
+    )
+
+
+@pytest.mark.parametrize("seeds", [(1, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize(("value", "low", "high"), [(0.112, 0.1, 0.12), (-0.112, -0.12, -0.1), (0.001, -0.1, 0.1)])
+def test_one_seed_claims_nothing(seeds: tuple[int, int], value: float, low: float, high: float) -> None:
+    said = verdict(value, low, high, seeds=seeds)
+    assert "above" not in said
+    assert "below" not in said
+    assert "interval" not in said
+    assert f"are {points(abs(value))} points apart" in said
+    assert said.endswith("cannot tell a difference from chance")
+
+
+def test_one_seed_says_which_way_it_went() -> None:
+    assert verdict(-0.012, -0.021, -0.003, "few", (1, 1)) == (
+        "IKL and KL are 1.2 points apart on few-shot classes (−1.2); one seed each cannot tell a difference from chance"
     )
 
 
