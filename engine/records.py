@@ -19,6 +19,7 @@ from torch import Tensor
 from tailmatch import __version__
 from tailmatch.engine.files import write_atomically, write_json, write_text
 from tailmatch.engine.locks import locked
+from tailmatch.engine.program import program_name
 from tailmatch.errors import UserError
 
 SCHEMA = 1
@@ -250,5 +251,8 @@ def where_to_look(path: Path) -> list[tuple[str, str]]:
     return [
         ("written to", str(path)),
         ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
-        ("next", f"python run.py analyze {path}  (charts and a report; several runs are compared)"),
+        (
+            "next",
+            f"{program_name()} analyze {shlex.quote(str(path))}  (charts and a report; several runs are compared)",
+        ),
     ]

@@ -12,7 +12,9 @@ from typing import Any
 from tailmatch import __version__
 from tailmatch._public import load_named
 from tailmatch.commands import COMMANDS, task_named
+from tailmatch.engine.program import program_name
 from tailmatch.errors import UserError, unknown_name
+from tailmatch.missing_module import is_a_dependency, what_to_do
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,6 +33,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         print(f"error: {_in_words(error)}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not is_a_dependency(error.name):
+            raise
+        print(f"error: {what_to_do(error.name)}", file=sys.stderr)
         return 2
 
 
@@ -59,7 +66,7 @@ def _dispatch(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
-    command, program = COMMANDS[name], f"{_program()} {name}"
+    command, program = COMMANDS[name], f"{program_name()} {name}"
     config_type: Any = load_named(command.config)
     from tailmatch.engine import command_line
 
@@ -82,12 +89,8 @@ def run_suite(config: Any) -> int:
     return suite.run(config, find_task)
 
 
-def _program() -> str:
-    return "python run.py" if sys.argv and sys.argv[0].endswith("run.py") else "tailmatch"
-
-
 def _overview() -> str:
-    program = _program()
+    program = program_name()
     rows = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
     return (
         f"usage: {program} COMMAND [options]\n\n"

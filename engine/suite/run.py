@@ -7,11 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from tailmatch import __version__
 from tailmatch.engine.files import write_json
 from tailmatch.engine.locks import locked
+from tailmatch.engine.program import program_name
 from tailmatch.engine.suite.config import SuiteConfig
 from tailmatch.engine.suite.engines import Engine, core_count, environment, local_engine, program, words_of
 from tailmatch.engine.suite.plan import FindTask, PlannedRun, plan
@@ -69,7 +69,7 @@ def _listing(runs: Sequence[PlannedRun], engine: Engine) -> str:
     for run in runs:
         state = state_of(run.folder)
         word = f"{100 * share_done(run.folder):.0f} %" if state is State.BEGUN else state.value
-        command = shlex.join(["python", "run.py", *words_of(run, engine.threads)])
+        command = f"{program_name()} {shlex.join(words_of(run, engine.threads))}"
         lines.append(f"  {word:<9} {run.name:<{width}}  {command}")
     return "\n".join(lines)
 
@@ -126,8 +126,7 @@ def _write_record(
 
 
 def _same_call() -> str:
-    words = ["python", "run.py"] if sys.argv[0].endswith("run.py") else [Path(sys.argv[0]).name]
-    return shlex.join([*words, *sys.argv[1:]])
+    return f"{program_name()} {shlex.join(sys.argv[1:])}"
 
 
 def _version(package: str) -> str | None:

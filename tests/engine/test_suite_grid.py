@@ -291,5 +291,5 @@ def test_help_and_dry_run_import_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "new       supervised-s0  python run.py ssl --algorithm supervised --seed 0" in done.stdout
+    assert "new       supervised-s0  tailmatch ssl --algorithm supervised --seed 0" in done.stdout
     assert not (tmp_path / "out").exists()
