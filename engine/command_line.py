@@ -5,7 +5,8 @@ changed by the other, becomes tyro's defaults.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,20 +14,34 @@ from typing import Any, TypeVar
 import tyro
 
 from tailmatch.engine.config import check, read_recipe, recorded, starting_point
+from tailmatch.engine.help_text import Hint, ResolvedHints, plain_hint, registry_with
 from tailmatch.engine.options import EXECUTION_ONLY
 from tailmatch.errors import UserError
 
 Config = TypeVar("Config")
-TYRO = (tyro.conf.FlagCreatePairsOff,)
+_HELP = frozenset({"-h", "--help"})
 
 
 def parse(config_type: type[Config], words: Sequence[str], program: str) -> Config:
     """Options without recipes, for the commands that train nothing."""
-    return check(tyro.cli(config_type, args=list(words), prog=program, config=TYRO, use_underscores=False))
+    one_way = (tyro.conf.FlagCreatePairsOff,)  # their flags are wishes, which no recipe has to take back
+    return check(
+        tyro.cli(config_type, args=list(words), prog=program, config=one_way, registry=registry_with(plain_hint))
+    )
 
 
-def parse_run(config_type: type[Config], task: str, words: Sequence[str], program: str) -> Config:
-    """The configuration of a training run, from the defaults, the recipe or the run to resume, and the words."""
+def parse_run(
+    config_type: type[Config],
+    task: str,
+    words: Sequence[str],
+    program: str,
+    resolved: Callable[[Any], Any] = lambda config: config,
+) -> Config:
+    """The configuration of a training run, from the defaults, the recipe or the run to resume, and the words.
+
+    Args:
+        resolved: what fills in the defaults that depend on other options, for --help to show.
+    """
     words = _with_resume_folder(list(words))
     recipe, resumed = _value_of(words, "--config"), _value_of(words, "--resume")
     if resumed is not None and recipe is not None:
@@ -35,13 +50,24 @@ def parse_run(config_type: type[Config], task: str, words: Sequence[str], progra
     recorded_in = None if resumed is None else _recorded_config(Path(resumed), _value_of(words, "--out"))
     if recorded_in is not None:
         default = read_recipe(default, recorded_in, task)
-    config: Any = tyro.cli(config_type, args=words, prog=program, default=default, config=TYRO)
+    registry = registry_with(_hint(config_type, words, default, resolved))
+    config: Any = tyro.cli(config_type, args=words, prog=program, default=default, registry=registry)
     if recorded_in is not None:
         _refuse_changes(default, config, recorded_in)
     if config.call.resume is not None:
         # From here on `out` says where the run is, and `resume` only that it may go on.
         config = replace(config, call=replace(config.call, out=config.call.resume))
     return check(config)
+
+
+def _hint(config_type: Any, words: list[str], start: Any, resolved: Callable[[Any], Any]) -> Hint:
+    """The defaults for --help: what they come to with the other words, as far as these can be read."""
+    if _HELP.isdisjoint(words):
+        return plain_hint
+    given, others = start, [word for word in words if word not in _HELP]
+    with suppress(SystemExit):  # the help comes all the same, and says what the mistyped word should have been
+        given = tyro.cli(config_type, args=others, default=start, console_outputs=False) if others else start
+    return ResolvedHints(start, given, resolved).hint
 
 
 def _with_resume_folder(words: list[str]) -> list[str]:

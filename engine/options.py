@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 ScheduleName = Literal["cosine-7-16", "cosine", "multistep", "constant"]
 OptimizerName = Literal["sgd", "adamw"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -112,9 +114,9 @@ class CallOptions:
     """Run folder to write; runs/<task>/<name>-<time> by default."""
     resume: Path | None = None
     """Run folder to go on with, bit for bit (without a value: the folder named by --out)."""
-    print_config: bool = False
+    print_config: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved configuration as YAML and stop."""
-    dry_run: bool = False
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print what would be trained (data and class counts, parameters, steps, learning rates) and stop."""
 
 

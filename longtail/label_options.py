@@ -11,6 +11,7 @@ import tyro
 
 from tailmatch.errors import unknown_name
 from tailmatch.losses.catalog import LABEL_LOSSES
+from tailmatch.losses.options import left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,10 @@ class LabelLossOptions:
         """The options that were set."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
         return {name: value for name, value in values.items() if value is not None}
+
+    def left_out(self) -> dict[str, str]:
+        """What --help says of the options that are left out: the chosen loss's own defaults."""
+        return left_out(self, LABEL_LOSSES)
 
     def problems(self) -> list[str]:
         if self.name not in LABEL_LOSSES:

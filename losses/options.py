@@ -4,13 +4,14 @@ An option left out (None) takes the loss's published default, which stands in `c
 does not have is refused. Free of torch, since `--help` imports it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from tailmatch.errors import unknown_name
-from tailmatch.losses.catalog import LOSSES
+from tailmatch.losses.catalog import LOSSES, LossRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,10 @@ class LossOptions:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
         return {name: value for name, value in values.items() if value is not None}
 
+    def left_out(self) -> dict[str, str]:
+        """What --help says of the options that are left out: the chosen loss's own defaults."""
+        return left_out(self, LOSSES)
+
     def problems(self) -> list[str]:
         if self.name not in LOSSES:
             return [str(unknown_name("loss", self.name, LOSSES))]
@@ -62,6 +67,22 @@ class LossOptions:
             for name in self.given()
             if name not in own
         ]
+
+
+def left_out(options: Any, rows: Mapping[str, LossRow]) -> dict[str, str]:
+    """A few words on each option of a group of losses, by whether the loss of its name has it."""
+    names = [field.name for field in fields(options) if field.name != "name"]
+    if options.name not in rows:
+        return dict.fromkeys(names, "default: the loss's own")
+    own = rows[options.name].options
+    return {
+        name: f"not an option of {options.name}"
+        if name not in own
+        else "default: as the temperature"
+        if own[name].default is None
+        else f"default: {own[name].default}"
+        for name in names
+    }
 
 
 def _losses_with(option: str) -> list[str]:

@@ -20,7 +20,7 @@ class DataOptions:
     dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(CATALOG) + "}")] = "digits"
     """Data set; a name ending in -lt stands for its usual long-tailed split. It decides the optimisation's defaults."""
     data_root: Path | None = None
-    """Where the data set lies or is to be downloaded; a folder or an .npz file of your own."""
+    """Where the data set lies or is to be downloaded (data/ by default); a folder or an .npz file of your own."""
     labels: int | None = None
     """Labelled images in all, the same number from every class (40 where nothing else is said)."""
     labeled_head: int | None = None

@@ -71,7 +71,7 @@ def _dispatch(words: list[str]) -> int:
     from tailmatch.engine import command_line
 
     if command.trains:
-        config: Any = command_line.parse_run(config_type, name, rest, program)
+        config: Any = command_line.parse_run(config_type, name, rest, program, load_named(command.resolved))
     else:
         config = command_line.parse(config_type, rest, program)
     return load_named(command.run)(config)

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from tailmatch.engine.command_line import parse_run
-from tailmatch.engine.config import Option, check, coerce, flat, options_of, starting_point, with_values
+from tailmatch.engine.config import Option, check, coerce, flat, options_of, with_values
 from tailmatch.engine.suite.config import SuiteConfig, suite_path
 from tailmatch.engine.suite.grid import GridRun, Value, needed, read_grid
 from tailmatch.errors import UserError, nearest
@@ -115,30 +115,19 @@ class _Planner:
             if id(node) not in self._checked:
                 self._checked.add(id(node))
                 _check_types(run, node, options[name])
-        default = flat(_base(values, task, run))
         for name, value in values.items():
-            yield from _option_words(options[name], value, default[name])
+            yield from _option_words(options[name], value)
 
 
-def _base(values: dict[str, Value], task: TrainingTask, run: GridRun) -> Any:
-    """The configuration that the run's options change: that of its data set, or a recipe."""
-    dataset, recipe = (value if isinstance(value, str) else None for value in map(values.get, ("dataset", "config")))
-    try:
-        return starting_point(task.config_type, run.task, dataset, recipe)
-    except UserError as error:
-        raise UserError(f"{run.where}: {run.name}: {error}") from None
-
-
-def _option_words(option: Option, value: Value, default: Any) -> list[str]:
-    """`--drw 0.8`; a flag only where it changes something, since the other direction does not exist."""
+def _option_words(option: Option, value: Value) -> list[str]:
+    """`--drw 0.8`, `--no-nesterov`."""
     name = option.name.replace("_", "-")
     if value is None:
         return []
     if isinstance(value, tuple):
         return [f"--{name}", *value]
     if option.type is bool:
-        wanted = value.lower() in ("true", "yes", "on")
-        return [] if wanted == default else [f"--{name}" if wanted else f"--no-{name}"]
+        return [f"--{name}" if value.lower() in ("true", "yes", "on") else f"--no-{name}"]
     if bool in get_args(option.type):
         return [f"--{name}", str(value.lower() in ("true", "yes", "on"))]
     return [f"--{name}", value]
