@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from tailmatch.engine.card import Card
 from tailmatch.engine.files import write_atomically
 from tailmatch.errors import UserError
 
@@ -61,10 +62,25 @@ def load_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
     return int(metadata["step"]), _put_tensors(json.loads(metadata["state"]), tensors)
 
 
-def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """A model's weights under their plain names."""
-    data = to_bytes({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()})
+def save_weights(path: Path, state: Mapping[str, Tensor], card: Card | None = None) -> None:
+    """A model's weights under their plain names, with the card in the header."""
+    header = None if card is None else card.header()
+    data = to_bytes({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, header)
     write_atomically(path, lambda file: file.write(data))
+
+
+def load_weights(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """What `save_weights` was given.
+
+    Raises:
+        UserError: if the file is none of ours, or is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = Card.of_header(file.metadata(), path)
+            return card, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); copy it again.") from None
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

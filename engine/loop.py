@@ -143,7 +143,7 @@ class Trainer:
                 self.task.class_names,
                 **self.task.predictions(),
             )
-            save_weights(self.folder.path / "weights.safetensors", model.state_dict())
+            save_weights(self.folder.path / "weights.safetensors", model.state_dict(), self.task.card())
             self._write_result("finished")
             self.folder.close()
         barrier()
@@ -183,7 +183,7 @@ class Trainer:
         """Where a validation set chooses, keep the weights it would choose."""
         chosen = self.evaluations.selected_row()
         if chosen is self.evaluations.rows[-1] and self.world.is_main:
-            save_weights(self.folder.path / "selected.safetensors", model.state_dict())
+            save_weights(self.folder.path / "selected.safetensors", model.state_dict(), self.task.card())
 
     # -- numbers ------------------------------------------------------------------------------------------------------
 

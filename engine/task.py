@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tailmatch.analysis.groups import Groups
+from tailmatch.engine.card import Card
 from tailmatch.engine.optim import WeightAverage
 from tailmatch.engine.profile import Profile
 
@@ -50,6 +51,10 @@ class Task(ABC):
     @abstractmethod
     def logits(self, model: nn.Module, split: str) -> Tensor:
         """The model's logits on a whole evaluated set, in the order of `labels[split]`."""
+
+    @abstractmethod
+    def card(self) -> Card:
+        """What the weights need beside them to be used without this task."""
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer trains."""

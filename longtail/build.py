@@ -40,6 +40,7 @@ def build_task(config: LongtailConfig, device: torch.device, world: World) -> Lo
     task = LongtailTask(
         images=images,
         model=model,
+        model_name=str(config.method.model),
         method=LabelsOnly(label_loss),
         timetable=timetable,
         groups=groups,

@@ -42,6 +42,13 @@ class ScaledLinear(nn.Linear):
 HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear, "scaled": ScaledLinear}
 
 
+def kind_of(model: nn.Module) -> tuple[str, float | None]:
+    """What `replace_head` needs to make a model's classifier again: its kind, and a cosine one's scale."""
+    head = head_of(model)
+    kind = next((kind for kind, made in HEADS.items() if type(head) is made), "linear")
+    return kind, head.scale if isinstance(head, CosineLinear) else None
+
+
 def replace_head(model: nn.Module, kind: str, *, scale: float | None = None) -> nn.Linear:
     """Put a fresh classifier of that kind in the place of the model's, and return it.
 

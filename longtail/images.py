@@ -35,9 +35,14 @@ class Batch(NamedTuple):
 class Images(ABC):
     """Training batches by step, and the splits `train`, `val` and `test` without augmentation."""
 
+    name: str
     class_names: tuple[str, ...]
     channels: int
     image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    short_side: int | None = None
+    """To which evaluations scale an image before they take its centre; None where the images have their size."""
     labels: dict[str, Tensor]  # int64 [N] of each split
     fingerprint: str
 
@@ -48,6 +53,11 @@ class Images(ABC):
     @abstractmethod
     def split(self, name: str) -> Iterator[Tensor]:
         """All images of a split in order, normalised, in chunks."""
+
+    def _describe(self, dataset: Dataset | FileDataset) -> None:
+        self.name, self.class_names = dataset.name, dataset.class_names
+        self.channels, self.image_size = dataset.channels, dataset.image_size
+        self.mean, self.std = dataset.mean, dataset.std
 
     def close(self) -> None:  # noqa: B027  (only readers of files have anything to close)
         """End what runs in the background."""
@@ -70,7 +80,7 @@ class ImagesInMemory(Images):
             part for split in (dataset.train, dataset.val, dataset.test) if split for part in _bytes_of(split)
         )
         dataset = dataset.to(device)
-        self.class_names, self.channels, self.image_size = dataset.class_names, dataset.channels, dataset.image_size
+        self._describe(dataset)
         self.plan, self.seed, self.world = plan, seed, world
         self._sets = {"train": dataset.train, "test": dataset.test}
         if dataset.val is not None and len(dataset.val):
@@ -99,7 +109,8 @@ class ImagesInFiles(Images):
     def __init__(
         self, dataset: FileDataset, plan: Plan, steps: int, seed: int, workers: int, device: torch.device
     ) -> None:
-        self.class_names, self.channels, self.image_size = dataset.class_names, dataset.channels, dataset.image_size
+        self._describe(dataset)
+        self.short_side = dataset.eval_view.short_side
         self._files = {"train": dataset.train, "test": dataset.test}
         if dataset.val is not None:
             self._files["val"] = dataset.val

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.analysis.groups import Groups
+from tailmatch.engine.card import Card
 from tailmatch.engine.evaluation import Accuracy, accuracy_of
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.task import StepResult, Task
 from tailmatch.longtail.distillation import Distillation, LabelsOnly
+from tailmatch.longtail.heads import kind_of
 from tailmatch.longtail.images import Images, over_split
 
 EFFECTIVE_BETA = 0.9999  # of deferred re-weighting, as LDAM-DRW has it (arXiv 1906.07413)
@@ -66,6 +68,7 @@ class LongtailTask(Task):
 
     images: Images
     model: nn.Module
+    model_name: str
     method: Distillation | LabelsOnly
     timetable: Timetable
     groups: Groups
@@ -101,6 +104,24 @@ class LongtailTask(Task):
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
         return self.shift(over_split(model, self.images, split), self.train_class_counts)
+
+    def card(self) -> Card:
+        images, shift = self.images, self.shift(torch.zeros(self.images.num_classes), self.train_class_counts)
+        head, scale = kind_of(self.model)
+        return Card(
+            task="longtail",
+            dataset=images.name,
+            model=self.model_name,
+            head=head,
+            head_scale=scale,
+            logit_shift=tuple(shift.tolist()) if shift.any() else None,
+            class_names=images.class_names,
+            channels=images.channels,
+            image_size=images.image_size,
+            mean=images.mean,
+            std=images.std,
+            short_side=images.short_side,
+        )
 
     def synchronize(self) -> None:
         self.method.synchronize()

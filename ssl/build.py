@@ -24,6 +24,7 @@ from tailmatch.ssl.add_ons import build_add_ons
 from tailmatch.ssl.algorithm import Consistency, Supervised
 from tailmatch.ssl.alignment import Alignment, build_alignment
 from tailmatch.ssl.batches import Batches, Views
+from tailmatch.ssl.card import network_in
 from tailmatch.ssl.config import SSLConfig
 from tailmatch.ssl.presets import PRESETS
 from tailmatch.ssl.resolve import base_of
@@ -88,6 +89,7 @@ def build_task(config: SSLConfig, device: torch.device, world: World, parts: Par
     add_ons = parts.add_ons
     if add_ons is None:
         add_ons = tuple(_add_ons(config, model, labeled.class_counts(dataset.num_classes), len(unlabeled)))
+    network = model
     for add_on in add_ons:
         model = add_on.extend(model)
     algorithm = parts.algorithm
@@ -102,6 +104,8 @@ def build_task(config: SSLConfig, device: torch.device, world: World, parts: Par
         steps=config.optim.steps or 0,
         fingerprint=fingerprint,
         add_ons=add_ons,
+        # An add-on of the user's own may put more around the network than a name can say.
+        model_name=config.algorithm.model if parts.model is None and network_in(model) is network else None,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tailmatch.analysis.groups import split_classes
 from tailmatch.datasets.base import Dataset
 from tailmatch.datasets.contact_sheet import save_contact_sheet
+from tailmatch.engine.card import Card
 from tailmatch.engine.distributed import from_main_process
 from tailmatch.engine.predict import predict
 from tailmatch.engine.profile import Profile
@@ -18,6 +19,7 @@ from tailmatch.engine.task import StepResult, Task
 from tailmatch.ssl.add_on import AddOn
 from tailmatch.ssl.algorithm import Consistency
 from tailmatch.ssl.batches import Batches
+from tailmatch.ssl.card import card_of
 from tailmatch.ssl.predictions import PseudoLabels
 from tailmatch.ssl.quality import PseudoLabelQuality
 
@@ -37,9 +39,11 @@ class SSLTask(Task):
         steps: int,
         fingerprint: str,
         add_ons: Sequence[AddOn] = (),
+        model_name: str | None = None,
     ) -> None:
         self.dataset, self.batches, self.model, self.algorithm = dataset, batches, model, algorithm
         self.steps, self.steps_per_epoch, self.fingerprint, self.add_ons = steps, 0, fingerprint, add_ons
+        self.model_name = model_name  # in the catalog; None for a network of the user's own
         self.class_names = dataset.class_names
         self.train_class_counts = batches.labeled.class_counts(dataset.num_classes).cpu()
         self.groups = split_classes(self.train_class_counts.numpy())
@@ -75,6 +79,9 @@ class SSLTask(Task):
         for add_on in self.add_ons:
             found = add_on.evaluated(found)
         return found
+
+    def card(self) -> Card:
+        return card_of(self.dataset, self.model, self.model_name, self.add_ons, self.batches.views.plain)
 
     def predict(self, images: Tensor) -> Tensor:
         """What the evaluated model says of uint8 images; the same on every process, and training goes on after it."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.analysis.groups import split_classes
+from tailmatch.engine.card import Card
 from tailmatch.engine.distributed import World
 from tailmatch.engine.loop import Trainer
 from tailmatch.engine.options import OptimOptions, RunOptions
@@ -62,6 +63,13 @@ class ToyTask(Task):
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
         return model(self.test_inputs[: len(self.labels[split])])
+
+    def card(self) -> Card:
+        one = (0.5,)
+        return Card(
+            task="toy", dataset="clouds", model="toy", class_names=self.class_names, channels=1, image_size=1,
+            mean=one, std=one,
+        )  # fmt: skip
 
     def end_epoch(self, epoch: int) -> None:
         self.epochs_ended.append(epoch)
