@@ -4,7 +4,7 @@ from torch import nn
 
 from tailmatch.errors import UserError
 from tailmatch.models.catalog import TIMM, check_model_name, wide_resnet_shape
-from tailmatch.models.cifar_resnet import CIFAR_RESNET_SHAPES, CifarResNet
+from tailmatch.models.cifar_resnet import CIFAR_RESNET_SHAPES, OPTION_A, CifarResNet
 from tailmatch.models.digits_cnn import DigitsCNN
 from tailmatch.models.mobilenet_v1 import MobileNetV1
 from tailmatch.models.other_libraries import build_timm, build_torchvision
@@ -30,8 +30,8 @@ def build_model(name: str, num_classes: int, in_channels: int = 3, image_size: i
     shape = wide_resnet_shape(name)
     if shape is not None:
         return WideResNet(shape, num_classes, in_channels, DISTILLATION if shape.relu else FIXMATCH)
-    if name in CIFAR_RESNET_SHAPES:
-        return CifarResNet(*CIFAR_RESNET_SHAPES[name], num_classes=num_classes, in_channels=in_channels)
+    if (cifar_resnet := CIFAR_RESNET_SHAPES.get(name.removesuffix(OPTION_A))) is not None:
+        return CifarResNet(*cifar_resnet, num_classes, in_channels, option_a=name.endswith(OPTION_A))
     if name == "cnn-digits":
         return DigitsCNN(num_classes, in_channels)
     if name == "mobilenet_v1":

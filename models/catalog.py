@@ -16,7 +16,8 @@ WIDE_RESNETS = {
 }
 CIFAR_RESNETS = {
     "resnet20": "for 32x32 images (He et al. 2016, section 4.2), 0.27M parameters",
-    "resnet32": "for 32x32 images, 0.46M parameters, the usual network of CIFAR-LT",
+    "resnet32": "for 32x32 images, 0.47M parameters, as in distillation (1x1 convolutions as shortcuts)",
+    "resnet32-a": "for 32x32 images, 0.46M parameters, CIFAR-LT's: shortcuts without parameters, drawn by fan-in",
     "resnet44": "for 32x32 images, 0.66M parameters",
     "resnet56": "for 32x32 images, 0.85M parameters",
     "resnet110": "for 32x32 images, 1.73M parameters",
