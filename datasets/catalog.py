@@ -1,6 +1,7 @@
 """The datasets by name: one row each. Free of torch, so that the command line can list them in no time."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +12,8 @@ class DatasetRow:
     """One line for `--help` and the documentation."""
     obtain: str
     """How to get it."""
+    embedded: bool = False
+    """Whether it comes with a library, so that there is no place to read it from."""
     mean: tuple[float, ...] | None = None
     """Of each channel of the training images, for pixels in 0..1; None: measured when the images are read."""
     std: tuple[float, ...] | None = None
@@ -35,6 +38,7 @@ CATALOG: dict[str, DatasetRow] = {
     "digits": DatasetRow(
         description="8x8 gray handwritten digits that come with scikit-learn: 10 classes, 1,352 train, 445 test",
         obtain=_EMBEDDED,
+        embedded=True,
         mean=(0.3057,),
         std=(0.3759,),
         flip=False,
@@ -106,3 +110,14 @@ CATALOG |= {
         "cifar100", 100.0, "CIFAR-100 with a long tail: 500 images of class 0 down to 5 of class 99"
     ),
 }
+
+
+def root_problems(dataset: str, root: Path | str | None) -> list[str]:
+    """A sentence where a place is named for a data set that is not read from any."""
+    if root is None or dataset not in CATALOG or not CATALOG[dataset].embedded:
+        return []
+    own = ("npz", "a file of arrays") if str(root).endswith(".npz") else ("folder", "a folder of images")
+    return [
+        f"--data-root {root} is for data sets with files, and {dataset} has none (it comes with scikit-learn); for "
+        f"{own[1]} of your own give --dataset {own[0]} too, else leave out --data-root."
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tailmatch.datasets.base import Dataset, ImageSet, ReadSets
-from tailmatch.datasets.catalog import CATALOG, DatasetRow
+from tailmatch.datasets.catalog import CATALOG, DatasetRow, root_problems
 from tailmatch.datasets.splits import hold_out, largest_head, long_tail_counts, make_long_tailed
 from tailmatch.errors import UserError, unknown_name
 
@@ -49,6 +49,8 @@ def load_dataset(
     """
     if name not in CATALOG:
         raise unknown_name("dataset", name, CATALOG)
+    if found := root_problems(name, root):
+        raise UserError(found[0])
     row = CATALOG[name]
     given = {"image_size": image_size is not None, "extra": extra, "fold": fold is not None}
     _check_options(name, row, [option for option, is_given in given.items() if is_given])

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from tailmatch.datasets.catalog import root_problems
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
 from tailmatch.errors import unknown_name
@@ -183,6 +184,8 @@ class LongtailConfig:
                 found.append(
                     f"--prior-weight-rho acts on class means, and --loss {self.loss.name} has none; leave it out."
                 )
+        if self.method.stage1 is None:  # else the data set is the first stage's, and only its place may be said
+            found += root_problems(self.data.dataset, self.data.data_root)
         return found + self._idle_with_the_method()
 
     def _idle_with_the_method(self) -> list[str]:

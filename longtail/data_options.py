@@ -20,7 +20,7 @@ class DataOptions:
     dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}")] = "digits-lt"
     """Data set; it decides the optimisation's defaults."""
     data_root: Path | None = None
-    """Where the data set lies or is to be downloaded (data/ by default); a folder or an .npz file of your own."""
+    """Where the data set lies or is to be downloaded (data/ by default); with --dataset folder or npz, your images."""
     imbalance: float | None = None
     """Cut the training images to a long tail: the largest class over the smallest."""
     lt_shape: Literal["exponential", "step"] = "exponential"

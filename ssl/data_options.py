@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tailmatch.datasets.catalog import CATALOG
+from tailmatch.datasets.catalog import CATALOG, root_problems
 from tailmatch.engine.options import above, at_least
 from tailmatch.errors import unknown_name
 
@@ -20,7 +20,7 @@ class DataOptions:
     dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(CATALOG) + "}")] = "digits"
     """Data set; a name ending in -lt stands for its usual long-tailed split. It decides the optimisation's defaults."""
     data_root: Path | None = None
-    """Where the data set lies or is to be downloaded (data/ by default); a folder or an .npz file of your own."""
+    """Where the data set lies or is to be downloaded (data/ by default); with --dataset folder or npz, your images."""
     labels: int | None = None
     """Labelled images in all, the same number from every class (40 where nothing else is said)."""
     labeled_head: int | None = None
@@ -51,4 +51,5 @@ class DataOptions:
         found += at_least(self, 1, *(name for name in factors if getattr(self, name) is not None))
         if self.labels is not None and self.labeled_head is not None:
             found.append("Give --labels (balanced) or --labeled-head (long-tailed), not both.")
+        found += root_problems(self.dataset, self.data_root)
         return found if self.dataset in CATALOG else [*found, str(unknown_name("dataset", self.dataset, CATALOG))]
