@@ -23,6 +23,8 @@ from tailmatch.datasets.splits import hold_out as hold_out
 from tailmatch.datasets.splits import largest_head as largest_head
 from tailmatch.datasets.splits import long_tail_counts as long_tail_counts
 from tailmatch.datasets.splits import make_long_tailed as make_long_tailed
+from tailmatch.datasets.splits import proportional_counts as proportional_counts
+from tailmatch.datasets.splits import proportional_draw as proportional_draw
 from tailmatch.datasets.splits import split_fingerprint as split_fingerprint
 from tailmatch.datasets.splits import ssl_split as ssl_split
 from tailmatch.datasets.splits import unlabeled_profile as unlabeled_profile

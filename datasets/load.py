@@ -93,7 +93,8 @@ def long_tailed(
     if head is None:
         head = largest_head(dataset.train_class_counts.tolist(), imbalance, shape)
     counts = long_tail_counts(head, imbalance, dataset.num_classes, shape)
-    return replace(dataset, train=dataset.train.subset(make_long_tailed(dataset.train.labels, counts, seed)))
+    kept = make_long_tailed(dataset.train.labels, counts, seed, dataset.class_names)
+    return replace(dataset, train=dataset.train.subset(kept))
 
 
 def pixel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,6 +7,7 @@ raw stream of PCG64, which numpy keeps for good (NEP 19), whereas `randperm` and
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +19,13 @@ LONG_TAIL_SHAPES = ("exponential", "step")
 UNLABELED_SHAPES = ("consistent", "uniform", "reversed")
 
 
-def class_balanced_draw(labels: Tensor, per_total: int, num_classes: int, seed: int) -> Tensor:
+def class_balanced_draw(
+    labels: Tensor, per_total: int, num_classes: int, seed: int, class_names: Sequence[str] | None = None
+) -> Tensor:
     """`per_total` indices in all, the same number from every class.
+
+    Args:
+        class_names: what the errors call the classes; None: their numbers.
 
     Raises:
         UserError: if the total does not divide by the number of classes, or a class has too few images.
@@ -28,9 +34,45 @@ def class_balanced_draw(labels: Tensor, per_total: int, num_classes: int, seed: 
         below = per_total // num_classes * num_classes
         valid = f"{below} or {below + num_classes}" if below > 0 else f"{num_classes}"
         raise UserError(
-            f"{per_total} labels cannot be shared equally by {num_classes} classes; the nearest that can: {valid}."
+            f"{per_total} labels cannot be shared equally by {num_classes} classes; the nearest that can: {valid}. "
+            f"Uneven draws: --labels-by proportion, or --labels all."
         )
-    return make_long_tailed(labels, [per_total // num_classes] * num_classes, seed)
+    return make_long_tailed(labels, [per_total // num_classes] * num_classes, seed, class_names)
+
+
+def proportional_draw(labels: Tensor, total: int, num_classes: int, seed: int) -> Tensor:
+    """`total` indices in all, each class by its share of the labelled images (see `proportional_counts`)."""
+    available = torch.bincount(labels[labels >= 0], minlength=num_classes).tolist()
+    return make_long_tailed(labels, proportional_counts(total, available), seed)
+
+
+def proportional_counts(total: int, available: Sequence[int]) -> list[int]:
+    """`total` images shared by the classes in proportion to their own, at least one of each: largest remainders.
+
+    Every class gets the whole part of its share, and those with the largest fractions (the first of equals) one more.
+    A class whose share is below one gets one, and the others share the rest.
+
+    Raises:
+        UserError: if there are fewer labels than classes, or more than images.
+    """
+    classes = [c for c, have in enumerate(available) if have]
+    if not len(classes) <= total <= sum(available):
+        raise UserError(
+            f"{total} labels cannot be drawn by proportion: there are {len(classes)} classes with at least one each, "
+            f"and {sum(available)} labelled images in all; ask for a number between, or for --labels all."
+        )
+    counts = [0] * len(available)
+    rest, images = total, sum(available)
+    while small := [c for c in classes if rest * available[c] < images]:
+        for c in small:
+            counts[c], rest, images = 1, rest - 1, images - available[c]
+        classes = [c for c in classes if c not in small]
+    for c in classes:
+        counts[c] = rest * available[c] // images
+    missing = total - sum(counts)
+    for c in sorted(classes, key=lambda c: -(rest * available[c] % images))[:missing]:
+        counts[c] += 1
+    return counts
 
 
 def long_tail_counts(head: int, imbalance: float, num_classes: int, shape: str = "exponential") -> list[int]:
@@ -78,14 +120,16 @@ def largest_head(available: Sequence[int], imbalance: float, shape: str = "expon
     return low
 
 
-def make_long_tailed(labels: Tensor, counts: Sequence[int], seed: int) -> Tensor:
+def make_long_tailed(
+    labels: Tensor, counts: Sequence[int], seed: int, class_names: Sequence[str] | None = None
+) -> Tensor:
     """`counts[c]` indices of every class c, drawn without replacement.
 
     Raises:
         UserError: if a class has fewer images than asked for.
     """
     shuffled = _shuffled_by_class(labels, len(counts), seed)
-    _check_enough(shuffled, counts)
+    _check_enough(shuffled, counts, class_names)
     return _joined(images[:count] for images, count in zip(shuffled, counts, strict=True))
 
 
@@ -110,18 +154,22 @@ def ssl_split(
     labels: Tensor,
     num_classes: int,
     *,
-    labels_total: int | None = None,
+    labels_total: int | Literal["all"] | None = None,
+    labels_by: str = "balanced",
+    labeled_indices: Tensor | None = None,
     labeled_head: int | None = None,
     unlabeled_head: int | None = None,
     imbalance: float = 1.0,
     unlabeled_imbalance: float | None = None,
     unlabeled_shape: str = "consistent",
     include_labeled: bool = True,
+    class_names: Sequence[str] | None = None,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """(labelled, unlabelled) indices for semi-supervised learning.
 
-    Balanced: `labels_total` labels, equally many of each class; every other image is unlabelled.
+    By number: `labels_total` labels, equally many of each class or (`labels_by` proportion) by the classes' shares;
+    `all` are all there are. By hand: `labeled_indices`, as a published split has them. Every other image is unlabelled.
 
     Long-tailed: class c has int(labeled_head · imbalance^(−c/(C−1))) labelled images, and a second, disjoint draw of
     unlabelled ones from `unlabeled_head` and `unlabeled_imbalance` (None: the labelled one's): `consistent` has its
@@ -130,23 +178,35 @@ def ssl_split(
 
     Args:
         include_labeled: whether the labelled images are among the unlabelled too (FixMatch, ACR) or not (DASO, USB).
+        class_names: what the errors call the classes; None: their numbers.
     """
-    if (labels_total is None) == (labeled_head is None):
+    given = sum(choice is not None for choice in (labels_total, labeled_head, labeled_indices))
+    if given != 1:
         raise UserError(
-            "A labelled set is asked for either by its total (--labels, balanced) or by its largest class "
-            f"(--labeled-head, long-tailed), got {'neither' if labels_total is None else 'both'}."
+            "A labelled set is asked for by its total (--labels), by its largest class (--labeled-head, long-tailed) "
+            f"or by its images (--labeled-indices): by one of these, got {given}."
         )
     if unlabeled_shape not in UNLABELED_SHAPES:
         raise unknown_name("unlabelled shape", unlabeled_shape, UNLABELED_SHAPES)
-    if labels_total is not None:
+    if labeled_head is None:
         if unlabeled_head is not None or imbalance != 1:
-            raise UserError("--labels asks for a balanced split; a long-tailed one is asked for by --labeled-head.")
-        labeled = class_balanced_draw(labels, labels_total, num_classes, seed)
+            raise UserError(
+                "--unlabeled-head and --imbalance are for long-tailed splits, which --labeled-head asks for."
+            )
+        if labeled_indices is not None:
+            labeled = labeled_indices
+        elif labels_total == "all":
+            labeled = (labels >= 0).nonzero().squeeze(1)
+        else:
+            assert labels_total is not None
+            if labels_by == "proportion":
+                labeled = proportional_draw(labels, labels_total, num_classes, seed)
+            else:
+                labeled = class_balanced_draw(labels, labels_total, num_classes, seed, class_names)
         return labeled, _unlabeled(labels, labeled, None, include_labeled)
 
-    assert labeled_head is not None
     labeled_counts = long_tail_counts(labeled_head, imbalance, num_classes)
-    labeled = make_long_tailed(labels, labeled_counts, seed)
+    labeled = make_long_tailed(labels, labeled_counts, seed, class_names)
     if unlabeled_head is None:
         return labeled, _unlabeled(labels, labeled, None, include_labeled)
     unlabeled_counts = unlabeled_profile(
@@ -154,7 +214,7 @@ def ssl_split(
     )
     # Labelled images come first in each class's shuffled order, the unlabelled ones after them.
     shuffled = _shuffled_by_class(labels, num_classes, seed)
-    _check_enough(shuffled, [a + b for a, b in zip(labeled_counts, unlabeled_counts, strict=True)])
+    _check_enough(shuffled, [a + b for a, b in zip(labeled_counts, unlabeled_counts, strict=True)], class_names)
     unlabeled = _joined(
         images[first : first + count]
         for images, first, count in zip(shuffled, labeled_counts, unlabeled_counts, strict=True)
@@ -196,11 +256,12 @@ def _shuffled_by_class(labels: Tensor, num_classes: int, seed: int) -> list[np.n
     return [order[ordered == c] for c in range(num_classes)]
 
 
-def _check_enough(images: list[np.ndarray], counts: Sequence[int]) -> None:
+def _check_enough(images: list[np.ndarray], counts: Sequence[int], class_names: Sequence[str] | None) -> None:
     for label, (have, wanted) in enumerate(zip(images, counts, strict=True)):
         if wanted > len(have):
+            name = label if class_names is None else repr(class_names[label])
             raise UserError(
-                f"Class {label} has {len(have)} images, but the split asks for {wanted} of it; ask for less."
+                f"Class {name} has {len(have)} images, but the split asks for {wanted} of it; ask for less."
             )
 
 

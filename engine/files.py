@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON for people and programs: indented, and without the NaN that JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def plain_name(words: str) -> str:
+    """A file's or folder's name of these words, which may be a user's: what shells and paths would trip over goes."""
+    return re.sub(r"[^\w.+=-]+", "-", words)
 
 
 def _remove(path: Path) -> None:

@@ -122,9 +122,11 @@ class CallOptions:
 
 # More only slow a run down, and the system ends a process that asks for tens of thousands.
 THREADS_PER_CORE = 4
-# What a run is does not depend on these (but for rounding), so a resumed run may change them. That the data lying under
-# another data_root are the run's is looked at when they have been read.
-EXECUTION_ONLY = frozenset({"device", "threads", "workers", "data_root", "profile", "log_every", "checkpoint_every"})
+# What a run is does not depend on these (but for rounding), so a resumed run may change them. That what lies under
+# another data_root, or in another file of labelled indices, is the run's is looked at when it has been read.
+EXECUTION_ONLY = frozenset(
+    {"device", "threads", "workers", "data_root", "labeled_indices", "profile", "log_every", "checkpoint_every"}
+)
 
 
 def thread_problems(threads: int | None) -> list[str]:

@@ -44,7 +44,9 @@ def configure(**options: Any) -> SSLConfig:
     for name in options:
         if name not in known:
             raise unknown_name("option", name, [*sorted(known), *PARTS])
-    paths = {name: Path(options[name]) for name in ("out", "data_root") if options.get(name) is not None}
+    paths = {
+        name: Path(options[name]) for name in ("out", "data_root", "labeled_indices") if options.get(name) is not None
+    }
     if isinstance(options.get("add_on"), str | list):
         given = options["add_on"]
         options["add_on"] = (given,) if isinstance(given, str) else tuple(given)

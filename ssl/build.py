@@ -1,5 +1,6 @@
 """From a checked configuration to the task: split, views, model and algorithm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from tailmatch.datasets.augment_pools import STRONG_POOL
 from tailmatch.datasets.base import Dataset, ImageSet, unlabeled_set
+from tailmatch.datasets.index_file import read_indices
 from tailmatch.datasets.load import load_dataset
 from tailmatch.datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
 from tailmatch.datasets.strong_augment import StrongAugment
@@ -167,12 +169,21 @@ def build_algorithm(
     )
 
 
-def split_indices(labels: Tensor, num_classes: int, config: SSLConfig) -> tuple[Tensor, Tensor]:
-    """Which training images are labelled and which are unlabelled, by the resolved configuration."""
+def split_indices(
+    labels: Tensor, class_names: Sequence[str], config: SSLConfig, *, has_others: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Which training images are labelled and which are unlabelled, by the resolved configuration.
+
+    Args:
+        has_others: whether the data set has unlabelled images beside its training images.
+    """
     data = config.data
-    if data.labels is None and data.labeled_head is None:  # fully supervised
-        everything = (labels >= 0).nonzero().squeeze(1)
-        return everything, everything
+    included = data.include_labeled
+    if included is None:  # every label is shown
+        included = not has_others and bool((labels >= 0).all())
+    total, given = data.labels, data.labeled_indices
+    if total is None and given is None and data.labeled_head is None:  # fully supervised
+        total, included = "all", True
     tail = {}
     if data.labeled_head is not None:
         tail = {
@@ -184,9 +195,12 @@ def split_indices(labels: Tensor, num_classes: int, config: SSLConfig) -> tuple[
         }
     labeled, unlabeled = ssl_split(
         labels,
-        num_classes,
-        labels_total=data.labels,
-        include_labeled=data.include_labeled is not False,
+        len(class_names),
+        labels_total=total,
+        labels_by=data.labels_by,
+        labeled_indices=None if given is None else read_indices(given, labels, class_names),
+        include_labeled=included,
+        class_names=class_names,
         seed=config.run.seed,
         **tail,  # type: ignore[arg-type]
     )
@@ -197,7 +211,13 @@ def split_indices(labels: Tensor, num_classes: int, config: SSLConfig) -> tuple[
 
 def split_images(dataset: Dataset, config: SSLConfig) -> tuple[ImageSet, ImageSet, str]:
     """Labelled and unlabelled images, and the fingerprint of who is which."""
-    labeled, unlabeled = split_indices(dataset.train.labels, dataset.num_classes, config)
+    has_others = dataset.unlabeled is not None and len(dataset.unlabeled) > 0
+    labeled, unlabeled = split_indices(dataset.train.labels, dataset.class_names, config, has_others=has_others)
+    if not len(unlabeled) and not has_others:
+        raise UserError(
+            f"All {len(labeled)} training images are labelled, so with --include-labeled False none is unlabelled; "
+            f"leave that out, or label fewer."
+        )
     images = dataset.train.subset(unlabeled)
     if dataset.unlabeled is not None:
         more = unlabeled_set(dataset.unlabeled.images)

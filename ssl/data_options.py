@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -11,6 +11,8 @@ from tailmatch.engine.options import above, at_least
 from tailmatch.errors import unknown_name
 
 Shape = Literal["consistent", "uniform", "reversed"]
+Draw = Literal["balanced", "proportion"]
+DRAWS = get_args(Draw)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +23,13 @@ class DataOptions:
     """Data set; a name ending in -lt stands for its usual long-tailed split. It decides the optimisation's defaults."""
     data_root: Path | None = None
     """Where the data set lies or is to be downloaded (data/ by default); with --dataset folder or npz, your images."""
-    labels: int | None = None
-    """Labelled images in all, the same number from every class (40 where nothing else is said)."""
+    labels: int | Literal["all"] | None = None
+    """Labelled images in all (40 where nothing else is said). all: every labelled image, as uneven as the classes are;
+    then only images without a label are unlabelled, or where there are none, the same ones."""
+    labels_by: Draw = "balanced"
+    """The same number from every class, or each by its share of the labelled images, at least one."""
+    labeled_indices: Path | None = None
+    """A published split in place of --labels: .npy, or a text of one index a line, into the training images from 0."""
     labeled_head: int | None = None
     """Long tail: labelled images of class 0; class c has head * imbalance^(-c/(C-1)). Takes the place of --labels."""
     unlabeled_head: int | None = None
@@ -45,11 +52,20 @@ class DataOptions:
     """Unlabelled images per labelled image in a step (mu): 7, or 1 for the three oldest algorithms."""
 
     def problems(self) -> list[str]:
-        counts = ("labels", "labeled_head", "unlabeled_head", "unlabeled_ratio")
+        is_word = isinstance(self.labels, str)
+        counts = ("labeled_head", "unlabeled_head", "unlabeled_ratio", *([] if is_word else ["labels"]))
         found = above(self, 0, *(name for name in counts if getattr(self, name) is not None))
         factors = ("imbalance", "unlabeled_imbalance")
         found += at_least(self, 1, *(name for name in factors if getattr(self, name) is not None))
-        if self.labels is not None and self.labeled_head is not None:
-            found.append("Give --labels (balanced) or --labeled-head (long-tailed), not both.")
+        if is_word and self.labels != "all":
+            found.append(f"labels must be a whole number or all, got {self.labels!r}.")
+        if self.labels_by not in DRAWS:
+            found.append(str(unknown_name("draw of labels", self.labels_by, DRAWS)))
+        named = [name for name in ("labels", "labeled_head", "labeled_indices") if getattr(self, name) is not None]
+        if len(named) > 1:
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in named)
+            found.append(f"{options} each say which images are labelled; give one of them, not both.")
+        elif self.labels_by != "balanced" and (self.labels == "all" or named not in ([], ["labels"])):
+            found.append(f"--labels-by {self.labels_by} says how a number of --labels is drawn; leave it out.")
         found += root_problems(self.dataset, self.data_root)
         return found if self.dataset in CATALOG else [*found, str(unknown_name("dataset", self.dataset, CATALOG))]

@@ -2,28 +2,36 @@
 
 from typing import Any
 
-from tailmatch.ssl.config import AUTO, SSLConfig
+from tailmatch.engine.files import plain_name
+from tailmatch.ssl.config import AUTO, DataOptions, SSLConfig
 
 
 def folder_name(config: SSLConfig) -> str:
     """Such as `digits_40-fixmatch-ikl-s0`; goes into the folder's name."""
     data = config.data
-    labels = f"head{data.labeled_head}" if data.labeled_head is not None else str(data.labels or "all")
+    labels = f"head{data.labeled_head}" if data.labeled_head is not None else str(labels_of(data) or "all")
     method = "+".join([config.algorithm.algorithm, *config.algorithm.add_on])
-    return f"{data.dataset}_{labels}-{method}-{loss_name(config)}-s{config.run.seed}"
+    return plain_name(f"{data.dataset}_{labels}-{method}-{loss_name(config)}-s{config.run.seed}")
 
 
 def identity_of(config: SSLConfig) -> dict[str, Any]:
     """The entries of result.json that name the method, for grouping runs over seeds."""
     return {
         "dataset": config.data.dataset,
-        "labels": config.data.labels,
+        "labels": labels_of(config.data),
         "algorithm": config.algorithm.algorithm,
         "add_ons": list(config.algorithm.add_on),
         "loss": loss_name(config),
         "model": config.algorithm.model,
         "seed": config.run.seed,
     }
+
+
+def labels_of(data: DataOptions) -> int | str | None:
+    """How many labels and which, as tables show it: `40`, `120 by proportion`, `all`, or the file of a split."""
+    if data.labeled_indices is not None:
+        return data.labeled_indices.name
+    return data.labels if data.labels_by == "balanced" else f"{data.labels} by {data.labels_by}"
 
 
 def loss_name(config: SSLConfig) -> str:

@@ -64,9 +64,11 @@ def resolved(config: SSLConfig) -> SSLConfig:
 
 
 def _data(data: DataOptions, preset: Preset) -> DataOptions:
-    if data.labels is not None and data.dataset in LONG_TAILS:
+    given = {"--labels": data.labels, "--labels-by": data.labels_by, "--labeled-indices": data.labeled_indices}
+    asked = [f"{option} {value}" for option, value in given.items() if value not in (None, "balanced")]
+    if asked and data.dataset in LONG_TAILS:
         raise UserError(
-            f"{data.dataset} is a long-tailed split, and --labels {data.labels} asks for a balanced one; "
+            f"{data.dataset} is a long-tailed split, and {asked[0]} asks for another one; "
             f"take --dataset {base_of(data.dataset)} for that, or --labeled-head for another tail."
         )
     filled = {name: value for name, value in LONG_TAILS.get(data.dataset, {}).items() if getattr(data, name) is None}
@@ -74,9 +76,14 @@ def _data(data: DataOptions, preset: Preset) -> DataOptions:
     is_tailed = data.labeled_head is not None
     if found := _tail_problem(data, _tail_options(data)):
         raise UserError(found)
-    if data.labels is None and not is_tailed and not preset.all_labels:
+    if data.labeled_indices is not None:
+        # A resumed run may start elsewhere.
+        data = replace(data, labeled_indices=data.labeled_indices.expanduser().absolute())
+    elif data.labels is None and not is_tailed and not preset.all_labels:
         data = replace(data, labels=DEFAULT_LABELS)
-    included = data.include_labeled if data.include_labeled is not None else not is_tailed
+    included = data.include_labeled
+    if included is None and data.labels != "all":  # else that depends on whether there are others
+        included = not is_tailed
     ratio = (data.unlabeled_ratio or preset.unlabeled_ratio) if preset.unlabeled else data.unlabeled_ratio
     return replace(data, include_labeled=included, unlabeled_ratio=ratio)
 
@@ -189,9 +196,10 @@ def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
         found.append(f"{name} looks at no unlabelled image, so {asked[0]} has nothing to act on; leave it out.")
     # Of a tail with two heads it is shown the labels of both parts, so there the heads say which images it gets.
     has_two_heads = config.data.unlabeled_head is not None or config.data.dataset in LONG_TAILS
-    asks_for_few = config.data.labels is not None or (config.data.labeled_head is not None and not has_two_heads)
+    asks_for_few = config.data.labels not in (None, "all") or config.data.labeled_indices is not None
+    asks_for_few |= config.data.labeled_head is not None and not has_two_heads
     if preset.all_labels and asks_for_few:
-        found.append(f"{name} is shown every label; leave out --labels and --labeled-head.")
+        found.append(f"{name} is shown every label; leave out --labels, --labeled-indices and --labeled-head.")
     return found
 
 

@@ -313,7 +313,7 @@ def test_a_loss_that_explodes_is_one_sentence(tmp_path: Path, capsys: Capture) -
         ("--steps 0", "steps must be at least 1, got 0."),
         ("--labels 41", "41 labels cannot be shared equally by 10 classes"),
         ("--labels -1", "labels must be above 0, got -1."),
-        ("--labels 100000", "Class 0 has 134 images, but the split asks for 10000 of it; ask for less."),
+        ("--labels 100000", "Class '0' has 134 images, but the split asks for 10000 of it; ask for less."),
         ("--batch-size 0", "batch_size must be above 0, got 0."),
         ("--seed -1", "seed must lie between 0 and 2^63 - 1, got -1."),
         ("--seed 99999999999999999999", "seed must lie between 0 and 2^63 - 1"),

@@ -116,7 +116,7 @@ def test_pixel_statistics_match_the_direct_computation():
         ("digits", {"fold": 0}, "--fold is an option of dataset stl10"),
         ("digits", {"lt_shape": "step"}, "without its --imbalance"),
         ("digits", {"head": 5}, "without its --imbalance"),
-        ("digits", {"imbalance": 50, "head": 500}, "Class 0 has 134 images, but the split asks for 500"),
+        ("digits", {"imbalance": 50, "head": 500}, "Class '0' has 134 images, but the split asks for 500"),
         ("digits", {"imbalance": 500}, "leaves the last class without any"),
         (
             "digits",

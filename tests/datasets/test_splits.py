@@ -1,5 +1,7 @@
 """Splits: golden counts of the papers, properties, refusals."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +13,8 @@ from tailmatch.datasets import (
     largest_head,
     long_tail_counts,
     make_long_tailed,
+    proportional_counts,
+    proportional_draw,
     split_fingerprint,
     ssl_split,
     unlabeled_profile,
@@ -105,6 +109,44 @@ def test_class_balanced_draw_takes_the_same_number_of_each_class(seed, per_class
     assert torch.bincount(labels[chosen], minlength=num_classes).tolist() == [per_class] * num_classes
     assert chosen.tolist() == sorted(set(chosen.tolist()))
     assert torch.equal(chosen, class_balanced_draw(labels, per_class * num_classes, num_classes, seed))
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any), st.data())
+def test_proportional_counts_are_the_largest_remainders_with_one_of_each(available, data):
+    classes = sum(n > 0 for n in available)
+    total = data.draw(st.integers(classes, sum(available)))
+    counts = proportional_counts(total, available)
+    assert sum(counts) == total
+    assert all(min(have, 1) <= count <= have for count, have in zip(counts, available, strict=True))
+    pairs = itertools.product(zip(available, counts, strict=True), repeat=2)
+    assert all(count >= less for (have, count), (fewer, less) in pairs if have > fewer)
+
+
+def test_proportional_counts_by_hand():
+    assert proportional_counts(10, [50, 30, 20]) == [5, 3, 2]
+    assert proportional_counts(10, [52, 29, 19]) == [5, 3, 2]  # 5.2, 2.9, 1.9: the two largest fractions go up
+    assert proportional_counts(4, [1, 1, 1, 97]) == [1, 1, 1, 1]
+    assert proportional_counts(20, [1, 1, 98]) == [1, 1, 18]  # two shares of 0.2 become ones, the rest is the third's
+    assert proportional_counts(100, [1, 1, 98]) == [1, 1, 98]
+    assert proportional_counts(2, [5, 0, 5]) == [1, 0, 1]
+
+
+def test_proportional_draw_takes_these_counts_and_follows_the_seed():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20 + [-1] * 40)
+    chosen = proportional_draw(labels, 10, 3, seed=0)
+    assert torch.bincount(labels[chosen]).tolist() == [5, 3, 2]
+    assert torch.equal(chosen, proportional_draw(labels, 10, 3, seed=0))
+    assert not torch.equal(chosen, proportional_draw(labels, 10, 3, seed=1))
+
+
+def test_every_label_and_a_split_by_hand():
+    labels = torch.tensor([0, 1, -1, 0, 1, 1])
+    labeled, unlabeled = ssl_split(labels, 2, labels_total="all", seed=0)
+    assert labeled.tolist() == [0, 1, 3, 4, 5]
+    assert unlabeled.tolist() == [0, 1, 2, 3, 4, 5]
+    assert ssl_split(labels, 2, labels_total="all", include_labeled=False, seed=0)[1].tolist() == [2]
+    labeled, unlabeled = ssl_split(labels, 2, labeled_indices=torch.tensor([1, 3]), include_labeled=False, seed=0)
+    assert (labeled.tolist(), unlabeled.tolist()) == ([1, 3], [0, 2, 4, 5])
 
 
 def test_every_image_is_drawn_about_equally_often():
@@ -230,6 +272,9 @@ LABELS = balanced_labels(10, 20)
          "nearest that can: 40 or 50"),
         (lambda: class_balanced_draw(LABELS, 4, 10, 0), "the nearest that can: 10"),
         (lambda: class_balanced_draw(LABELS, 0, 10, 0), "the nearest that can: 10"),
+        (lambda: proportional_draw(LABELS, 9, 10, 0), "there are 10 classes with at least one each, and 200 labelled"),
+        (lambda: proportional_draw(LABELS, 201, 10, 0), "ask for a number between, or for --labels all"),
+        (lambda: class_balanced_draw(LABELS, 210, 10, 0, [f"n{c}" for c in range(10)]), "Class 'n0' has 20 images"),
         (lambda: class_balanced_draw(LABELS, 210, 10, 0), "Class 0 has 20 images, but the split asks for 21"),
         (lambda: long_tail_counts(100, 0.01, 10), "at least 1, got 0.01; for a tail of 0.01 of the head say 100"),
         (lambda: long_tail_counts(100, 0, 10), "at least 1, got 0"),
@@ -239,9 +284,9 @@ LABELS = balanced_labels(10, 20)
         (lambda: long_tail_counts(100, 10, 10, "exponental"), "Did you mean 'exponential'"),
         (lambda: unlabeled_profile(100, 10, 10, "reverse"), "Did you mean 'reversed'"),
         (lambda: hold_out(LABELS, 1.0), "must lie between 0 and 1, got 1"),
-        (lambda: ssl_split(LABELS, 10, seed=0), "got neither"),
-        (lambda: ssl_split(LABELS, 10, labels_total=40, labeled_head=4, seed=0), "got both"),
-        (lambda: ssl_split(LABELS, 10, labels_total=40, imbalance=10, seed=0), "asks for a balanced split"),
+        (lambda: ssl_split(LABELS, 10, seed=0), "by one of these, got 0"),
+        (lambda: ssl_split(LABELS, 10, labels_total=40, labeled_head=4, seed=0), "by one of these, got 2"),
+        (lambda: ssl_split(LABELS, 10, labels_total=40, imbalance=10, seed=0), "are for long-tailed splits"),
         (lambda: ssl_split(LABELS, 10, labels_total=40, unlabeled_shape="reversd", seed=0), "Did you mean 'reversed'"),
         (lambda: ssl_split(LABELS, 10, labeled_head=10, unlabeled_head=15, imbalance=5, seed=0),
          "Class 0 has 20 images, but the split asks for 25"),

@@ -31,6 +31,10 @@ def read(recipe, *words):
     return resolved(parse_run(SSLConfig, "ssl", ["--config", recipe, *words], "run.py ssl"))
 
 
+def names(classes):
+    return [str(c) for c in range(classes)]
+
+
 def label_array(dataset):
     """Labels of the data set's true size; SVHN's classes are as uneven as they come here."""
     size = 1_000 if dataset == "stl10_fold" else TRAIN_SIZES[dataset]
@@ -73,7 +77,7 @@ def test_the_balanced_splits_have_the_published_counts(dataset, labels):
     config = read(f"{dataset}_{labels}")
     everything = label_array("stl10_fold" if config.data.fold is not None else dataset)
     classes = 100 if dataset == "cifar100" else 10
-    labeled, unlabeled = split_indices(everything, classes, config)
+    labeled, unlabeled = split_indices(everything, names(classes), config)
     assert torch.bincount(everything[labeled]).tolist() == [labels // classes] * classes
     assert len(unlabeled) == len(everything)  # FixMatch's unlabelled set includes the labelled images
 
@@ -82,7 +86,7 @@ def test_the_balanced_splits_have_the_published_counts(dataset, labels):
 def test_the_long_tailed_splits_have_the_published_counts(recipe):
     counts, unlabeled_head, unlabeled_total = TAILS[recipe]
     labels = label_array("cifar10")
-    labeled, unlabeled = split_indices(labels, 10, read(recipe))
+    labeled, unlabeled = split_indices(labels, names(10), read(recipe))
     assert torch.bincount(labels[labeled]).tolist() == counts
     assert len(unlabeled) == unlabeled_total
     assert torch.bincount(labels[unlabeled])[0] == unlabeled_head
@@ -91,21 +95,21 @@ def test_the_long_tailed_splits_have_the_published_counts(recipe):
 
 def test_cifar100s_tail_and_the_other_shapes():
     labels = label_array("cifar100")
-    labeled, unlabeled = split_indices(labels, 100, read("cifar100_lt_ssl_150"))
+    labeled, unlabeled = split_indices(labels, names(100), read("cifar100_lt_ssl_150"))
     assert (len(labeled), len(unlabeled)) == (5_835, 11_720)
     labels = label_array("cifar10")
     for shape, first, last in (("reversed", 30, 3000), ("uniform", 3000, 3000), ("consistent", 3000, 30)):
-        _, unlabeled = split_indices(labels, 10, read("cifar10_lt_ssl_1500", "--unlabeled-shape", shape))
+        _, unlabeled = split_indices(labels, names(10), read("cifar10_lt_ssl_1500", "--unlabeled-shape", shape))
         counts = torch.bincount(labels[unlabeled])
         assert (counts[0], counts[-1]) == (first, last)
 
 
 def test_labelled_images_can_be_included_and_a_seed_is_another_split():
     labels = label_array("cifar10")
-    labeled, unlabeled = split_indices(labels, 10, read("cifar10_lt_ssl_500", "--include-labeled", "True"))
+    labeled, unlabeled = split_indices(labels, names(10), read("cifar10_lt_ssl_500", "--include-labeled", "True"))
     assert len(unlabeled) == 9_922 + 1_236
     assert set(labeled.tolist()) <= set(unlabeled.tolist())
-    other, _ = split_indices(labels, 10, read("cifar10_lt_ssl_500", "--seed", "1"))
+    other, _ = split_indices(labels, names(10), read("cifar10_lt_ssl_500", "--seed", "1"))
     assert other.tolist() != labeled.tolist()
 
 
