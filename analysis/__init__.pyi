@@ -16,4 +16,6 @@ from tailmatch.analysis.reading import read_runs as read_runs
 from tailmatch.analysis.run_folder import Grouping as Grouping
 from tailmatch.analysis.runs import Method as Method
 from tailmatch.analysis.runs import Run as Run
+from tailmatch.analysis.sections import Section as Section
+from tailmatch.analysis.sections import split_sections as split_sections
 from tailmatch.analysis.tables import results_frame as results_frame

@@ -14,13 +14,14 @@ from tailmatch.analysis.compare import Difference, PairedBootstrap
 from tailmatch.analysis.config import AnalyzeConfig
 from tailmatch.analysis.figures import Figures, write_figures
 from tailmatch.analysis.groups import GROUP_NAMES
-from tailmatch.analysis.methods import default_reference, group_runs
+from tailmatch.analysis.methods import default_reference
 from tailmatch.analysis.published import caveats_of, published_rows
 from tailmatch.analysis.reading import Problem, read_runs
-from tailmatch.analysis.report import write_report
-from tailmatch.analysis.report_content import compose_report
+from tailmatch.analysis.report import ReportSection, write_report
+from tailmatch.analysis.report_content import compose_report, compose_section
 from tailmatch.analysis.run_folder import Grouping
 from tailmatch.analysis.runs import Method
+from tailmatch.analysis.sections import Section, split_sections
 from tailmatch.analysis.table_text import to_text
 from tailmatch.analysis.tables import write_tables
 from tailmatch.errors import UserError, unknown_name
@@ -38,35 +39,54 @@ def analyze(config: AnalyzeConfig) -> int:
         raise UserError(
             f"No run could be analysed:\n  {listed}" if len(problems) > 1 else f"No run could be analysed: {listed}"
         )
-    methods = group_runs(runs)
-    reference = reference_of(methods, config.reference)
-    differences = differences_to(reference, methods, config)
-    published = published_rows(methods if config.published else [])
+    sections = split_sections(runs)
+    references = references_of(sections, config.reference)
     out = config.out or default_out([run.path for run in runs])
-    name = reference.name if len(methods) > 1 else None
-    figures = Figures(drawn=[], missing=[])
-    if config.figures:
-        figures = write_figures(methods, out / "figures", name, differences)
-    report = compose_report(
-        methods,
-        figures,
-        out,
-        reference=name,
-        differences=differences,
-        problems=problems,
-        published=published if len(published) else None,
-        remarks=caveats_of(published),
-    )
-    assert report.main_table is not None  # there is a method
-    write_tables(methods, differences, published, [report.main_table, *report.tables], out / "tables")
-    page = write_report(report, out / "report.html")
-    print(to_text(report.main_table))
-    print()
-    for verdict in report.verdicts:
-        print(verdict.text)
+    contents = []
+    for section, reference in zip(sections, references, strict=True):
+        place = Path(section.slug if len(sections) > 1 else "")
+        contents.append(analyze_section(section, reference, config, out / "figures" / place, out / "tables" / place))
+    page = write_report(compose_report(contents, problems), out / "report.html")
+    for content in contents:
+        show(content, titled=len(contents) > 1)
     show_problems(problems)
     print(f"\nreport: {page}")
     return 0
+
+
+def analyze_section(
+    section: Section, reference: Method, config: AnalyzeConfig, figures_at: Path, tables_at: Path
+) -> ReportSection:
+    """Compare the runs of one data set and protocol, and write their figures and tables."""
+    methods = section.methods
+    differences = differences_to(reference, methods, config)
+    published = published_rows(methods if config.published else [])
+    name = reference.name if len(methods) > 1 else None
+    figures = Figures(drawn=[], missing=[])
+    if config.figures:
+        figures = write_figures(methods, figures_at, name, differences)
+    content = compose_section(
+        section,
+        figures,
+        reference=name,
+        differences=differences,
+        published=published if len(published) else None,
+        remarks=caveats_of(published),
+    )
+    assert content.main_table is not None  # there is a method
+    write_tables(methods, differences, published, [content.main_table, *content.tables], tables_at)
+    return content
+
+
+def show(content: ReportSection, *, titled: bool) -> None:
+    """The main table and the verdicts, for the terminal."""
+    if titled:
+        print(f"\n== {content.title} ==\n")
+    assert content.main_table is not None
+    print(to_text(content.main_table))
+    print()
+    for verdict in content.verdicts:
+        print(verdict.text)
 
 
 def grouping_of(config: AnalyzeConfig) -> Grouping:
@@ -94,14 +114,13 @@ def read_group_file(path: Path) -> Mapping[str, Sequence[Any]]:
     return content
 
 
-def reference_of(methods: Sequence[Method], name: str | None) -> Method:
-    """The method that the others are compared with."""
-    if name is None:
-        return default_reference(methods)
-    by_name = {method.name: method for method in methods}
-    if name not in by_name:
-        raise unknown_name("method for --reference", name, by_name)
-    return by_name[name]
+def references_of(sections: Sequence[Section], name: str | None) -> list[Method]:
+    """The method of each section that its others are compared with; the usual one where it has none of that name."""
+    known = {method.name: method for section in sections for method in section.methods}
+    if name is not None and name not in known:
+        raise unknown_name("method for --reference", name, known)
+    named = [next((one for one in section.methods if one.name == name), None) for section in sections]
+    return [found or default_reference(section.methods) for found, section in zip(named, sections, strict=True)]
 
 
 def differences_to(reference: Method, methods: Sequence[Method], config: AnalyzeConfig) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""All figures of an analysis, drawn and saved; a chart without data is left out and its reason kept."""
+"""All figures of an analysis, drawn and saved; a chart that cannot be drawn is left out and its reason kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class DrawnFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What was drawn, and (title, reason) of what could not be."""
+    """What was drawn, and (title, reason) of what was not: the runs lack what it needs, or drawing it failed."""
 
     drawn: Sequence[DrawnFigure]
     missing: Sequence[tuple[str, str]]
@@ -78,23 +78,28 @@ def write_figures(
     folder.mkdir(parents=True, exist_ok=True)
     drawn, missing = [], []
     for kind in CHARTS:
-        chart = Differences(methods, reference, differences) if kind is Differences else kind(methods, reference)
         try:
-            paths = chart.save(folder)
+            chart = Differences(methods, reference, differences) if kind is Differences else kind(methods, reference)
+            drawn.append(_drawn(chart, folder))
         except NoData as reason:
             missing.append((kind.title, str(reason)))
-            continue
-        # A lone method needs no legend; its name then stands in the caption.
-        who = f"{methods[0].name}: " if len(methods) == 1 else ""
-        drawn.append(
-            DrawnFigure(
-                stem=chart.stem,
-                title=chart.title,
-                caption=who + chart.caption(),
-                alt=chart.alt(),
-                width=chart.width(),
-                height=chart.height(),
-                **paths,
-            )
-        )
+        except Exception as error:  # a chart must not take the tables and the other charts with it
+            missing.append((kind.title, f"drawing it failed with {type(error).__name__}: {error}"))
+            for half_written in folder.glob(f"{kind.stem}.*"):
+                half_written.unlink()
     return Figures(drawn=drawn, missing=missing)
+
+
+def _drawn(chart: Chart, folder: Path) -> DrawnFigure:
+    paths = chart.save(folder)
+    # A lone method needs no legend; its name then stands in the caption.
+    who = f"{chart.methods[0].name}: " if len(chart.methods) == 1 else ""
+    return DrawnFigure(
+        stem=chart.stem,
+        title=chart.title,
+        caption=who + chart.caption(),
+        alt=chart.alt(),
+        width=chart.width(),
+        height=chart.height(),
+        **paths,
+    )

@@ -1,8 +1,7 @@
-"""Find runs, read them all, and keep those that can be compared; what is left out is named with its reason."""
+"""Find runs and read them all; what is left out is named with its reason."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from tailmatch.analysis.methods import identity
 from tailmatch.analysis.npz_reader import BrokenFile
 from tailmatch.analysis.run_folder import RUN_FILES, Grouping, is_run_folder, read_run
 from tailmatch.analysis.runs import Run
+from tailmatch.analysis.sections import test_samples
 
 _NOT_RUNS = ("checkpoints", "tensorboard")
 
@@ -25,10 +25,7 @@ class Problem(NamedTuple):
 
 
 def read_runs(paths: Iterable[Path | str], grouping: Grouping | None = None) -> tuple[list[Run], list[Problem]]:
-    """All runs in, at or below the paths that can be compared with each other, and what was left out.
-
-    All runs returned have the same test samples: where several data sets are mixed, the one with most runs is taken.
-    """
+    """All runs in, at or below the paths, and what was left out; `split_sections` says which can be compared."""
     places, problems = find_runs(paths)
     grouping = grouping or Grouping()
 
@@ -41,9 +38,8 @@ def read_runs(paths: Iterable[Path | str], grouping: Grouping | None = None) -> 
     # One after another: the passes over the logits are many short calls, and threads gained nothing when measured.
     found = [attempt(place) for place in places]
     problems += [one for one in found if isinstance(one, Problem)]
-    runs, others = _same_test_set([one for one in found if isinstance(one, Run)])
-    runs, repeated = _once_per_seed(runs)
-    return runs, problems + others + repeated
+    runs, repeated = _once_per_seed([one for one in found if isinstance(one, Run)])
+    return runs, problems + repeated
 
 
 def find_runs(paths: Iterable[Path | str]) -> tuple[list[Path], list[Problem]]:
@@ -52,7 +48,7 @@ def find_runs(paths: Iterable[Path | str]) -> tuple[list[Path], list[Problem]]:
     problems = []
     for path in map(Path, paths):
         here = list(_runs_below(path))
-        if not here:
+        if not here and not (path / "report.html").is_file():  # an earlier analysis, as `runs/*` brings it along
             reason = (
                 "no run folder and no npz file in or below it" if path.is_dir() else "neither a folder nor an npz file"
             )
@@ -78,42 +74,16 @@ def _runs_below(path: Path) -> Iterable[Path]:
     return sorted(runs) or sorted(path.glob("*.npz"))
 
 
-def _same_test_set(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
-    """The runs that share the test set of most of them."""
-    keys = {id(run): (run.num_classes, run.labels.tobytes()) for run in runs}
-    if len(set(keys.values())) <= 1:
-        return runs, []
-    chosen = Counter(keys.values()).most_common(1)[0][0]  # the first of equals
-    kept = [run for run in runs if keys[id(run)] == chosen]
-    main = kept[0]
-    problems = [
-        Problem(run.predictions_file, f"{_test_set(run, main)}, so they cannot be compared; analyze it by itself")
-        for run in runs
-        if keys[id(run)] != chosen
-    ]
-    return kept, problems
-
-
-def _test_set(run: Run, main: Run) -> str:
-    def size(one: Run) -> str:
-        return f"{one.dataset or 'a data set'} with {len(one.labels):,} samples of {one.num_classes:,} classes"
-
-    if (run.num_classes, len(run.labels)) == (main.num_classes, len(main.labels)) and run.dataset == main.dataset:
-        return "has the test samples in another order, or others, than the other runs"
-    return f"was tested on {size(run)}, the other runs on {size(main)}"
-
-
 def _once_per_seed(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
     """Of runs with the same configuration and seed only the one started last: twice the same is not two seeds."""
-    newest: dict[tuple[str, int], Run] = {}
-    for run in runs:
-        if run.seed is not None:
-            key = identity(run), run.seed
-            if key not in newest or _started(run) >= _started(newest[key]):
-                newest[key] = run
+    keys = [(identity(run), test_samples(run), run.seed) for run in runs]
+    newest: dict[Hashable, Run] = {}
+    for key, run in zip(keys, runs, strict=True):
+        if run.seed is not None and (key not in newest or _started(run) >= _started(newest[key])):
+            newest[key] = run
     problems, kept = [], []
-    for run in runs:
-        other = run if run.seed is None else newest[identity(run), run.seed]
+    for key, run in zip(keys, runs, strict=True):
+        other = newest.get(key, run)
         if other is run:
             kept.append(run)
         else:

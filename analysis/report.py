@@ -9,17 +9,16 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tailmatch import __version__
 from tailmatch.analysis.figures import DrawnFigure
+from tailmatch.analysis.table import Table
 
 HERE = Path(__file__).parent
 LARGEST_SVG_BYTES = 300_000
@@ -50,49 +49,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    title: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What a cell shows, and what it is sorted by (empty for a missing value, which sorts last)."""
-
-    text: str
-    sort: str = ""
-    best: bool = False
-    link: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    cells: Sequence[Cell]
-    published: bool = False
-    """Whether the numbers come from a paper and not from a run here."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of the report; the first column names the rows."""
-
-    id: str
-    title: str
-    columns: Sequence[Column]
-    rows: Sequence[Row]
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """The content of a report, in the order of the page."""
+class ReportSection:
+    """What the page says of runs that can be compared, in its order."""
 
     title: str
+    slug: str = "results"
     facts: Sequence[tuple[str, str]] = ()
     verdicts: Sequence[Verdict] = ()
     main_table: Table | None = None
     remarks: Sequence[str] = ()
-    problems: Sequence[str] = ()
     tables: Sequence[Table] = ()
     figures: Sequence[DrawnFigure] = ()
     missing_figures: Sequence[tuple[str, str]] = ()
@@ -100,7 +65,16 @@ class Report:
     shared_configuration: Sequence[tuple[str, str]] = ()
     runs: Table | None = None
     environment: Sequence[tuple[str, str]] = ()
-    commands: Sequence[str] = field(default=())
+    commands: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole page: one section for each data set and protocol."""
+
+    title: str
+    sections: Sequence[ReportSection] = ()
+    problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +90,18 @@ class _Picture:
     width_px: int
     height_px: int
     links: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """A section as the template needs it."""
+
+    content: ReportSection
+    prefix: str
+    """Of the ids in it, which several sections would else share."""
+    pictures: Sequence[_Picture]
+    parts: Sequence[tuple[str, str]]
+    """(id, title) of what it holds, for the contents."""
 
 
 def write_report(report: Report, path: Path) -> Path:
@@ -136,12 +122,27 @@ def render(report: Report, folder: Path) -> str:
         f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(script)} {_hash(early)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    pictures = [_picture(figure, folder) for figure in report.figures]
+    several = len(report.sections) > 1
+    sections = [_placed(section, folder, f"{section.slug}-" if several else "") for section in report.sections]
     template = environment.get_template("report.html.j2")
     return template.render(
-        report=report, pictures=pictures, css=css, script=script, early_script=early, policy=Markup(policy),
+        report=report, sections=sections, css=css, script=script, early_script=early, policy=Markup(policy),
         version=__version__,
     )  # fmt: skip
+
+
+def _placed(content: ReportSection, folder: Path, prefix: str) -> _Placed:
+    pictures = [_picture(figure, folder) for figure in content.figures]
+    parts = {
+        "summary": content.verdicts or content.main_table,
+        "figures": pictures or content.missing_figures,
+        "tables": content.tables,
+        "configuration": content.configuration,
+        "runs": content.runs,
+        "environment": content.environment,
+    }
+    named = [(id, id.capitalize()) for id, filled in parts.items() if filled]
+    return _Placed(content=content, prefix=prefix, pictures=pictures, parts=named)
 
 
 def _hash(text: str) -> str:
@@ -168,54 +169,3 @@ def relative_link(target: Path, folder: Path) -> str:
         return target.resolve().as_uri()
     # "./" keeps a folder named like "javascript:x" from being read as an address.
     return "./" + quote(Path(relative).as_posix())
-
-
-def table_from_frame(
-    frame: pd.DataFrame,
-    *,
-    id: str,
-    title: str,
-    note: str = "",
-    decimals: int = 1,
-    best: dict[str, str] | None = None,
-    published: str | None = None,
-) -> Table:
-    """A table from a data frame whose first column names the rows.
-
-    Args:
-        decimals: of floating-point columns.
-        best: columns whose best value is set off, by `max` or `min`; published rows do not compete.
-        published: name of a boolean column, not shown itself, that says which rows come from papers.
-    """
-    paper = frame[published].to_numpy(dtype=bool) if published else np.zeros(len(frame), dtype=bool)
-    shown = frame.drop(columns=[published] if published else [])
-    columns = [Column(title=str(name), numeric=_is_numeric(shown[name])) for name in shown]
-    winners: dict[str, float] = {}
-    for name, way in (best or {}).items():
-        values = shown.loc[~paper, name].astype(float)
-        if name in shown and values.notna().sum() > 1:
-            winners[name] = float(values.max() if way == "max" else values.min())
-    rows = []
-    for place, (_, record) in enumerate(shown.iterrows()):
-        cells = [cell(record[name], decimals, None if paper[place] else winners.get(str(name))) for name in shown]
-        rows.append(Row(cells=cells, published=bool(paper[place])))
-    return Table(id=id, title=title, note=note, columns=columns, rows=rows)
-
-
-def _is_numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-
-
-def cell(value: object, decimals: int = 1, winner: float | None = None) -> Cell:
-    """A cell for a value: numbers rounded, missing ones as n/a, a `Cell` as it is."""
-    if isinstance(value, Cell):
-        return value
-    if value is None or (isinstance(value, (float, np.floating)) and not np.isfinite(value)):
-        return Cell(text="n/a")
-    if isinstance(value, (float, np.floating)):
-        # Ties in what is printed are all the best: a reader cannot see more than the printed digits.
-        is_best = winner is not None and f"{value:.{decimals}f}" == f"{winner:.{decimals}f}"
-        return Cell(text=f"{value:.{decimals}f}".replace("-", "−"), sort=repr(float(value)), best=is_best)
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return Cell(text=str(value), sort=str(value), best=winner is not None and float(value) == winner)
-    return Cell(text=str(value), sort=str(value))

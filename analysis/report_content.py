@@ -1,11 +1,11 @@
 """What the report says: verdicts, tables and remarks, put together from what the analysis found.
 
-`report.py` turns the result into a page. Nothing is computed here that the tables on disk do not hold too.
+`report.py` turns the result into a page, a section for each data set and protocol. Nothing is computed here that the
+tables on disk do not hold too.
 """
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,55 +16,61 @@ from tailmatch.analysis.compare import Difference
 from tailmatch.analysis.figures import Figures
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
 from tailmatch.analysis.methods import configuration_differences
-from tailmatch.analysis.report import Report, Verdict
+from tailmatch.analysis.report import Report, ReportSection, Verdict
 from tailmatch.analysis.report_tables import configuration_table, detail_tables, main_table, runs_table
 from tailmatch.analysis.runs import Method
+from tailmatch.analysis.sections import Section
 
 MOST_VERDICTS = 8
 """On the first screen; the rest is in the table of differences."""
+MOST_IN_TITLE = 3
 
 
-def compose_report(
-    methods: Sequence[Method],
+def compose_section(
+    section: Section,
     figures: Figures,
-    folder: Path,
     *,
     reference: str | None = None,
     differences: Sequence[Difference] = (),
-    problems: Iterable[object] = (),
     published: pd.DataFrame | None = None,
     remarks: Sequence[str] = (),
-    title: str | None = None,
-) -> Report:
-    """Everything the page shows.
+) -> ReportSection:
+    """Everything the page shows of runs that can be compared.
 
     Args:
-        methods: of one test set, in the order they should appear.
-        folder: where the page will lie; links are relative to it.
+        section: its methods, in the order they should appear.
         reference: the method that the others are compared with.
         differences: to the reference, as `compare` finds them.
-        problems: what was left out, one sentence each.
         published: rows of papers on the same protocol, as `published.published_rows` gives them.
         remarks: further sentences under the main table, such as caveats of the published numbers.
     """
+    methods = section.methods
     differing, shared = configuration_differences(methods)
-    datasets = list(dict.fromkeys(run.dataset for method in methods for run in method.runs if run.dataset))
-    return Report(
-        title=title or f"{', '.join(datasets) or 'Results'}: {counted(len(methods), 'method')}",
-        facts=facts(methods, datasets),
+    return ReportSection(
+        title=section.title,
+        slug=section.slug,
+        facts=facts(section),
         verdicts=verdicts(methods, differences, reference),
         main_table=main_table(methods, published),
         remarks=[*own_remarks(methods, differences), *remarks],
-        problems=[str(problem) for problem in problems],
         tables=detail_tables(methods, differences),
         figures=figures.drawn,
         missing_figures=figures.missing,
         configuration=configuration_table(methods, differing),
         shared_configuration=list(shared.items()),
-        runs=runs_table(methods, folder),
+        runs=runs_table(methods),
         environment=environment(methods),
-        commands=distinct(run.environment.get("command") for method in methods for run in method.runs),
+        commands=distinct(run.environment.get("command") for run in section.runs),
     )
+
+
+def compose_report(sections: Sequence[ReportSection], problems: Iterable[object] = ()) -> Report:
+    """The whole page, named after what it holds; `problems` are what was left out, one sentence each."""
+    titles = [section.title for section in sections]
+    named = "; ".join(titles[:MOST_IN_TITLE]) + (
+        f"; and {len(titles) - MOST_IN_TITLE} more" if titles[MOST_IN_TITLE:] else ""
+    )
+    return Report(title=named, sections=sections, problems=[str(problem) for problem in problems])
 
 
 def counted(number: int, word: str) -> str:
@@ -73,12 +79,12 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {word}{ending}"
 
 
-def facts(methods: Sequence[Method], datasets: Sequence[str]) -> list[tuple[str, str]]:
+def facts(section: Section) -> list[tuple[str, str]]:
     """The line under the title: what was trained on what."""
-    first = methods[0].runs[0]
+    first = section.methods[0].runs[0]
     counts = first.train_class_counts
-    found = [("Dataset", ", ".join(datasets))] if datasets else []
-    found += [("Runs", str(sum(len(method.runs) for method in methods))), ("Classes", f"{first.num_classes:,}")]
+    found = [("Methods", f"{len(section.methods):,}"), ("Runs", f"{len(section.runs):,}")]
+    found.append(("Classes", f"{first.num_classes:,}"))
     sizes = f"{int(counts.sum()):,}"
     if counts.min() != counts.max():
         sizes += f" ({int(counts.max()):,} to {int(counts.min()):,} per class)"
@@ -138,10 +144,8 @@ def own_remarks(methods: Sequence[Method], differences: Sequence[Difference]) ->
         found.append(
             f"Left out of every number, since they have no test samples: {counted(len(untested), 'class')} ({names})."
         )
-    if len({tuple(method.groups.of_class(len(method.train_class_counts))) for method in methods}) > 1:
-        found.append(
-            "The methods' training counts differ, and with them which classes are many-, medium- and few-shot."
-        )
+    if len({method.train_class_counts.tobytes() for method in methods}) > 1:
+        found.append(f"The methods had different numbers of training images; those shown are of {methods[0].name}.")
     for name, accuracy in teachers(methods).items():
         found.append(f"Teacher {name}: {accuracy}.")
     return found

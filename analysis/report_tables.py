@@ -1,7 +1,6 @@
 """The tables of the report, as rows of cells; `report_content.py` says which of them the page shows."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from tailmatch.analysis.charts.base import mean_std, signed, with_spread
 from tailmatch.analysis.compare import LEVEL_PERCENT, Difference
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
 from tailmatch.analysis.metrics import METRICS
-from tailmatch.analysis.report import Cell, Column, Row, Table, cell, relative_link, table_from_frame
 from tailmatch.analysis.runs import Method, Run
+from tailmatch.analysis.table import Cell, Column, Row, Table, cell, table_from_frame, unique_best
 
 HEADINGS = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
 MOST_LISTED_CLASSES = 200
@@ -20,30 +19,34 @@ MOST_LISTED_CLASSES = 200
 TEST_ACCURACIES = {"last": "Last (%)", "median_of_last_20": "Median of last 20 (%)", "best": "Best on test (%)"}
 
 
-def spread_cell(values: np.ndarray, scale: float, decimals: int, best: float | None) -> Cell:
+def spread_cell(values: np.ndarray, scale: float = 100, decimals: int = 1, best: bool = False) -> Cell:
     """`45.2 ±0.3`, sorted by the mean."""
     mean, std = mean_std(values)
     if not np.isfinite(mean):
         return Cell(text="n/a")
-    text = with_spread(scale * mean, scale * std, decimals)
-    is_best = best is not None and f"{scale * mean:.{decimals}f}" == f"{scale * best:.{decimals}f}"
-    return Cell(text=text, sort=repr(scale * mean), best=is_best)
+    return Cell(text=with_spread(scale * mean, scale * std, decimals), sort=repr(scale * mean), best=best)
+
+
+def spread_column(
+    columns: Sequence[np.ndarray], scale: float = 100, decimals: int = 1, *, highest: bool = True
+) -> list[Cell]:
+    """A value per method with its spread over seeds; the best is set off where it is alone at the top."""
+    best = unique_best([scale * mean_std(values)[0] for values in columns], decimals, highest=highest)
+    return [spread_cell(values, scale, decimals, place == best) for place, values in enumerate(columns)]
 
 
 def main_table(methods: Sequence[Method], published: pd.DataFrame | None) -> Table:
     """Accuracy of every method over all classes and by group, papers' rows below ours."""
-    ours = {group: [mean_std(method.values("top1", group))[0] for method in methods] for group in ALL_AND_GROUPS}
+    ours = {group: [method.values("top1", group) for method in methods] for group in ALL_AND_GROUPS}
     papers = published if published is not None else pd.DataFrame()
     shown = [
         group for group in ALL_AND_GROUPS
-        if np.isfinite(ours[group]).any() or (group in papers and papers[group].notna().any())
+        if any(len(values) for values in ours[group]) or (group in papers and papers[group].notna().any())
     ]  # fmt: skip
+    by_group = [spread_column(ours[group]) for group in shown]
     rows = []
-    for method in methods:
-        cells = [
-            spread_cell(method.values("top1", group), 100, 1, np.nanmax(ours[group]) if len(methods) > 1 else None)
-            for group in shown
-        ]
+    for place, method in enumerate(methods):
+        cells = [column[place] for column in by_group]
         rows.append(Row(cells=[cell(method.name), *cells, cell(len(method.runs)), Cell(text="", sort="")]))
     for paper in papers.to_dict("records"):
         rows.append(Row(cells=published_cells(paper, shown), published=True))
@@ -120,17 +123,20 @@ def metrics_table(methods: Sequence[Method], groups: Sequence[str], id: str, tit
     ]
     rows = []
     for group in groups:
-        means = {name: [mean_std(method.values(name, group))[0] for method in methods] for name in known}
-        if not np.isfinite(np.array(list(means.values()))).any():
+        values = {name: [method.values(name, group) for method in methods] for name in known}
+        if not any(len(one) for each in values.values() for one in each):
             continue
-        for method in methods:
-            cells = [cell(method.name)] + ([cell(HEADINGS[group])] if len(groups) > 1 else [])
-            for name in known:
-                way = np.nanmax if METRICS[name].higher_is_better else np.nanmin
-                best = way(means[name]) if len(methods) > 1 and np.isfinite(means[name]).any() else None
-                scale, decimals = (100, 1) if METRICS[name].percent else (1, 3)
-                cells.append(spread_cell(method.values(name, group), scale, decimals, best))
-            rows.append(Row(cells=cells))
+        by_metric = [
+            spread_column(
+                values[name],
+                *((100, 1) if METRICS[name].percent else (1, 3)),
+                highest=METRICS[name].higher_is_better,
+            )
+            for name in known
+        ]
+        for place, method in enumerate(methods):
+            head = [cell(method.name)] + ([cell(HEADINGS[group])] if len(groups) > 1 else [])
+            rows.append(Row(cells=[*head, *(column[place] for column in by_metric)]))
     return Table(id=id, title=title, columns=columns, rows=rows)
 
 
@@ -165,25 +171,27 @@ def configuration_table(methods: Sequence[Method], differing: dict[str, list[str
     return Table(id="options", title="Options in which the methods differ.", columns=columns, rows=rows)
 
 
-def runs_table(methods: Sequence[Method], folder: Path) -> Table:
-    """Every run with a link to its folder, and its accuracy as it is usually reported in three ways."""
+def runs_table(methods: Sequence[Method]) -> Table:
+    """Every run, where it lies, and its accuracy as it is usually reported in several ways."""
     pairs = [(method, run) for method in methods for run in method.runs]
     reported = [key for key in TEST_ACCURACIES if any(_reported(run, key) is not None for _, run in pairs)]
     rows = []
     for method, run in pairs:
         seconds, steps = run.result.get("seconds"), run.result.get("steps")
         cells = [
-            Cell(text=run.name, sort=run.name, link=relative_link(run.path, folder)),
+            cell(run.name),
             cell(method.name),
             cell(run.seed),
             cell(100 * value if (value := run.metrics["top1"]["all"]) is not None else None),
             *(cell(_reported(run, key)) for key in reported),
             cell(steps if isinstance(steps, int) else None),
             cell(seconds / 60 if isinstance(seconds, (int, float)) else None),
+            cell(run.path),
         ]
         rows.append(Row(cells=cells))
     titles = ["Run", "Method", "Seed", "Accuracy (%)", *(TEST_ACCURACIES[key] for key in reported), "Steps", "Minutes"]
     columns = [Column(title=title, numeric=title not in ("Run", "Method")) for title in titles]
+    columns.append(Column(title="Folder or file"))
     note = "Accuracy: of the stored predictions, which every other number here is made from."
     return Table(id="run-list", title="All runs.", note=note, columns=columns, rows=rows)
 

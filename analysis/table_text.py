@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tailmatch.analysis.report import Cell, Row, Table
+from tailmatch.analysis.table import Cell, Row, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

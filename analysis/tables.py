@@ -13,8 +13,8 @@ import pandas as pd
 from tailmatch.analysis.compare import Difference
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
 from tailmatch.analysis.metrics import METRICS
-from tailmatch.analysis.report import Table
 from tailmatch.analysis.runs import Method
+from tailmatch.analysis.table import Table
 from tailmatch.analysis.table_text import to_latex, to_markdown
 
 

@@ -96,7 +96,7 @@ def measured(folder: Path) -> dict[str, Any]:
     from tailmatch.analysis.config import AnalyzeConfig
 
     seconds: dict[str, float] = {"import": time.perf_counter() - started}
-    for name in ("read_runs", "differences_to", "write_figures", "compose_report", "write_tables", "write_report"):
+    for name in ("read_runs", "differences_to", "write_figures", "compose_section", "write_tables", "write_report"):
         setattr(stages, name, timed(name, getattr(stages, name), seconds))
     stages.analyze(AnalyzeConfig(runs=(folder,), out=folder / "analysis"))
     seconds["total"] = time.perf_counter() - started

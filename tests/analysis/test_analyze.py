@@ -1,19 +1,24 @@
 """The whole command, without drawing: what it writes, prints and refuses."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tailmatch.analysis.analyze import analyze, default_out, grouping_of, reference_of
+from tailmatch.analysis.analyze import analyze, default_out, grouping_of, references_of
+from tailmatch.analysis.charts.calibration import Reliability
 from tailmatch.analysis.config import AnalyzeConfig
-from tailmatch.analysis.methods import group_runs
 from tailmatch.analysis.reading import read_runs
+from tailmatch.analysis.sections import split_sections
 from tailmatch.errors import UserError
 
 from .synthetic import write_run
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def analysed(*runs: Path, **options: object) -> int:
@@ -98,9 +103,64 @@ def test_nothing_to_analyse_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_reference_gets_a_suggestion(suite: Path) -> None:
-    methods = group_runs(read_runs([suite])[0])
+    sections = split_sections(read_runs([suite])[0])
     with pytest.raises(UserError, match=r"Unknown method for --reference 'ikll'\. Did you mean 'ikl'"):
-        reference_of(methods, "ikll")
+        references_of(sections, "ikll")
+
+
+def test_data_sets_and_protocols_get_a_section_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for loss in ("kl", "ikl"):
+        write_run(tmp_path / "tail" / loss, loss=loss, method="cross-entropy", dataset="digits-lt", weights=False)
+        write_run(tmp_path / "even" / loss, loss=loss, task="ssl", method="fixmatch", counts=[4] * 10, weights=False)
+    assert analysed(tmp_path, out=tmp_path / "out", reference="ikl") == 0
+    printed = capsys.readouterr().out
+    first, second = "digits-40-labels", "digits-lt-1236-training-images"
+    assert printed.index("== digits, 40 labels ==") < printed.index("== digits-lt, 1,236 training images ==")
+    assert {path.name for path in (tmp_path / "out" / "tables").iterdir()} == {first, second}
+    # A reference is taken where a section has it; in the other the usual one is.
+    references = {
+        slug: pd.read_csv(tmp_path / "out" / "tables" / slug / "differences.csv")["reference"].unique().tolist()
+        for slug in (first, second)
+    }
+    assert references == {first: ["fixmatch + kl"], second: ["ikl"]}
+    assert len(pd.read_csv(tmp_path / "out" / "tables" / first / "runs.csv")) == 2
+
+
+def trained(*words: str) -> None:
+    command = [sys.executable, "-W", "error::RuntimeWarning", str(ROOT / "run.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_runs_of_both_tasks_are_analysed_together(tmp_path: Path) -> None:
+    """The commands that a new user types first: 40 labels without groups of classes, and a long tail with them."""
+    trained("ssl", "--loss", "ikl", "--steps", "20", "--out", str(tmp_path / "ssl" / "a"))
+    trained("longtail", "--loss", "ikl", "--baseline", "--steps", "20", "--out", str(tmp_path / "longtail" / "b"))
+    trained("analyze", str(tmp_path / "longtail"), str(tmp_path / "ssl"), "--draws", "200")
+    page = (tmp_path / "analysis" / "report.html").read_text()
+    for words in ("digits, 40 labels", "digits-lt, 333 training images"):
+        assert f"{words}</h2>" in page
+    assert "drawing it failed" not in page
+    figures = tmp_path / "analysis" / "figures"
+    assert {folder.name for folder in figures.iterdir()} == {"digits-40-labels", "digits-lt-333-training-images"}
+    assert (figures / "digits-lt-333-training-images" / "group_confusion.png").exists()
+    assert not (figures / "digits-40-labels" / "group_confusion.png").exists()
+
+
+def test_a_chart_that_cannot_be_drawn_is_named_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Reliability, figure: object) -> None:
+        raise KeyError("many")
+
+    monkeypatch.setattr(Reliability, "draw", fails)
+    run = write_run(tmp_path / "run")
+    assert analysed(run, figures=True) == 0
+    page = (run / "analysis" / "report.html").read_text()
+    assert f"{Reliability.title}: drawing it failed with KeyError: &#39;many&#39;." in page
+    assert not list((run / "analysis" / "figures").glob("reliability.*"))
 
 
 @pytest.mark.parametrize("content", ["many: 3", "[1, 2]", "rare: [1]", "many: [", "!!python/name:os.system"])

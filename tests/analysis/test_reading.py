@@ -284,24 +284,20 @@ def test_paths_without_runs_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_of_mixed_test_sets_the_one_with_most_runs_is_taken(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", dataset="svhn", tests_per_class=10)
-    for seed in range(2):
-        write_run(tmp_path / f"b{seed}", seed=seed)
-    runs, problems = read_runs([tmp_path])
-    assert [run.name for run in runs] == ["b0", "b1"]
-    assert problems[0].path == tmp_path / "a" / "predictions.npz"
-    assert "was tested on svhn with 100 samples of 10 classes, the other runs on digits with 300" in problems[0].reason
+def test_an_earlier_analysis_beside_the_runs_is_not_named_as_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "report.html").write_text("x")
+    assert find_runs([run, tmp_path / "analysis"]) == ([run], [])
 
 
-def test_test_samples_in_another_order_cannot_be_paired(tmp_path: Path) -> None:
-    for seed in range(3):
-        write_run(tmp_path / f"a{seed}", seed=seed)
-    arrays = predictions(tmp_path / "a2")
-    change_predictions(tmp_path / "a2", labels=arrays["labels"][::-1], logits=arrays["logits"][::-1])
+def test_the_same_seed_on_other_data_is_another_run(tmp_path: Path) -> None:
+    """Two folders of images have one name as a data set, and may be all that differs."""
+    for name, tests in (("a", 10), ("b", 20)):
+        write_run(tmp_path / name, dataset="folder", tests_per_class=tests)
     runs, problems = read_runs([tmp_path])
-    assert len(runs) == 2
-    assert "test samples in another order" in problems[0].reason
+    assert [run.name for run in runs] == ["a", "b"]
+    assert problems == []
 
 
 def test_the_same_seed_twice_is_not_two_seeds(tmp_path: Path) -> None:

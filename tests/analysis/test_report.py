@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,19 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from tailmatch.analysis.figures import DrawnFigure
-from tailmatch.analysis.report import (
-    Cell,
-    Column,
-    Report,
-    Row,
-    Table,
-    Verdict,
-    cell,
-    relative_link,
-    render,
-    table_from_frame,
-    write_report,
-)
+from tailmatch.analysis.report import Report, ReportSection, Verdict, relative_link, render, write_report
+from tailmatch.analysis.table import Cell, Column, Row, Table, cell, table_from_frame
 
 from .browser import CHROMIUM, DRIVER, WHY_MISSING, Browser
 
@@ -60,32 +50,27 @@ def report(tmp_path: Path) -> Report:
             "from paper": [False, False, False, True],
         }
     )
-    main = table_from_frame(
-        frame,
-        id="main",
-        title="Accuracy (%)",
-        note="Mean over seeds.",
-        best={"all": "max", "few": "max"},
-        published="from paper",
-    )
-    run = Cell(text=HOSTILE, sort="a", link=relative_link(tmp_path / "runs" / "a <b>&c", tmp_path / "out"))
-    other = Cell(text="second", sort="b", link="./second")
+    table = table_from_frame(frame.drop(columns="from paper"), id="main", title="Accuracy (%)", note="Mean over seeds.")
+    rows = [
+        Row(cells=row.cells, published=bool(paper)) for row, paper in zip(table.rows, frame["from paper"], strict=True)
+    ]
+    rows[1] = Row(cells=[replace(one, best=place == 1) for place, one in enumerate(rows[1].cells)])
+    run, other = Cell(text=HOSTILE, sort="a"), Cell(text="second", sort="b")
     columns = [Column(title="Run"), Column(title="A very long column heading to make tables wide", numeric=True)]
     columns += [Column(title=f"Setting {i}") for i in range(12)]
     # The hidden "(best)" of a cell far to the right must not widen the page.
     filler = [Cell(text="some value", sort="some value", best=True) for _ in range(13)]
     figures = tmp_path / "out" / "figures"
-    return Report(
-        title=f"Report on {HOSTILE}",
+    section = ReportSection(
+        title=f"Section on {HOSTILE}",
         facts=[("Dataset", HOSTILE), ("Runs", "12")],
         verdicts=[
             Verdict(kind="better", text=f"{HOSTILE} is above KL by 1.2 points."),
             Verdict(kind="level", text="CE and KL cannot be told apart."),
             Verdict(kind="worse", text="X is below."),
         ],
-        main_table=main,
+        main_table=replace(table, rows=rows),
         remarks=["Class 3 has no test samples."],
-        problems=[f"runs/x/{HOSTILE}: is damaged."],
         tables=[table_from_frame(frame.drop(columns="from paper"), id="second", title="Other numbers")],
         figures=[
             drawn(figures, "small", title=HOSTILE),
@@ -103,6 +88,7 @@ def report(tmp_path: Path) -> Report:
         environment=[("torch", "2.13.0")],
         commands=["python run.py longtail " + "--option value " * 30, HOSTILE],
     )
+    return Report(title=f"Report on {HOSTILE}", sections=[section], problems=[f"runs/x/{HOSTILE}: is damaged."])
 
 
 class Tags(HTMLParser):
@@ -163,25 +149,19 @@ def test_links_to_runs_are_relative_and_quoted(tmp_path: Path) -> None:
     assert relative_link(tmp_path / "javascript:alert(1)", tmp_path) == "./javascript%3Aalert%281%29"
 
 
-def test_missing_numbers_are_na_and_sort_last() -> None:
-    assert cell(None) == cell(float("nan")) == Cell(text="n/a", sort="")
-    assert cell(-1.25, 1).text == "−1.2"
-    assert cell(-1.25, 1).sort == "-1.25"
-    assert cell(7).text == "7"
-
-
-def test_the_best_of_our_runs_is_set_off_and_published_rows_do_not_compete() -> None:
-    frame = pd.DataFrame(
-        {"m": ["a", "b", "p"], "x": [1.04, 1.01, 9.0], "y": [3.0, 1.0, 0.0], "paper": [False, False, True]}
-    )
-    table = table_from_frame(frame, id="t", title="T", best={"x": "max", "y": "min"}, published="paper")
-    assert [[c.best for c in row.cells] for row in table.rows] == [
-        [False, True, False],  # 1.04 and 1.01 both print as 1.0
-        [False, True, True],
-        [False, False, False],
-    ]
-    assert [row.published for row in table.rows] == [False, False, True]
-    assert [column.title for column in table.columns] == ["m", "x", "y"]
+def test_several_sections_have_contents_and_ids_of_their_own(report: Report, tmp_path: Path) -> None:
+    (section,) = report.sections
+    both = [replace(section, title=title, slug=title) for title in ("first", "second")]
+    page = render(Report(title="Both", sections=both), tmp_path)
+    tags = Tags(page)
+    ids = [attributes["id"] for _, attributes in tags.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {"first", "second", "first-figures", "second-table-main"} <= set(ids)
+    targets = [str(link["href"])[1:] for link in tags.all("a") if str(link["href"]).startswith("#")]
+    assert set(targets) <= {*ids}
+    assert {"first", "second", "first-runs", "second-summary"} <= set(targets)
+    assert ">Contents</h2>" in page
+    assert ">Contents</h2>" not in render(report, tmp_path)
 
 
 def test_an_empty_report_still_renders(tmp_path: Path) -> None:

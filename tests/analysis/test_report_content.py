@@ -9,11 +9,12 @@ import pytest
 
 from tailmatch.analysis.compare import Difference
 from tailmatch.analysis.figures import Figures
-from tailmatch.analysis.methods import group_runs
 from tailmatch.analysis.reading import read_runs
-from tailmatch.analysis.report import Report, Table, render
-from tailmatch.analysis.report_content import MOST_VERDICTS, compose_report
+from tailmatch.analysis.report import ReportSection, render
+from tailmatch.analysis.report_content import MOST_VERDICTS, compose_report, compose_section
 from tailmatch.analysis.runs import Method
+from tailmatch.analysis.sections import Section, split_sections
+from tailmatch.analysis.table import Table
 
 from .synthetic import long_tail_counts, write_run
 
@@ -21,7 +22,8 @@ NO_FIGURES = Figures(drawn=[], missing=[("Gain", "it needs at least two methods"
 
 
 def read(folder: Path) -> list[Method]:
-    return group_runs(read_runs([folder])[0])
+    (section,) = split_sections(read_runs([folder])[0])
+    return list(section.methods)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,9 @@ def difference(method: str, group: str, value: float, half: float = 0.01) -> Dif
     )  # fmt: skip
 
 
-def compose(methods: list[Method], out: Path, **more: object) -> Report:
-    return compose_report(methods, NO_FIGURES, out, **more)  # type: ignore[arg-type]
+def compose(methods: list[Method], **more: object) -> ReportSection:
+    section = Section(title="digits, 40 labels", slug="digits-40-labels", methods=tuple(methods))
+    return compose_section(section, NO_FIGURES, **more)  # type: ignore[arg-type]
 
 
 def texts(table: Table | None) -> list[list[str]]:
@@ -54,8 +57,8 @@ def texts(table: Table | None) -> list[list[str]]:
     return [[cell.text for cell in row.cells] for row in table.rows]
 
 
-def test_the_main_table_holds_mean_and_deviation_and_marks_the_best(methods: list[Method], tmp_path: Path) -> None:
-    table = compose(methods, tmp_path).main_table
+def test_the_main_table_holds_mean_and_deviation_and_marks_the_best(methods: list[Method]) -> None:
+    table = compose(methods).main_table
     rows = {row[0]: row for row in texts(table)}
     values = 100 * methods[0].values("top1", "few")
     assert [column.title for column in table.columns] == ["Method", "All", "Many", "Medium", "Few", "Runs"]  # type: ignore[union-attr]
@@ -69,7 +72,7 @@ def test_the_main_table_holds_mean_and_deviation_and_marks_the_best(methods: lis
 def test_published_rows_stand_below_ours_with_their_source(methods: list[Method], tmp_path: Path) -> None:
     paper = {"method": "IKL", "all": 45.21, "many": np.nan, "medium": 38.5, "few": 99.0, "sd": 0.3}
     papers = pd.DataFrame([{**paper, "source": "arXiv 2305.13948", "note": "alpha 4, beta 4"}])
-    table = compose(methods, tmp_path, published=papers).main_table
+    table = compose(methods, published=papers).main_table
     assert texts(table)[-1] == ["IKL", "45.2 ±0.3", "n/a", "38.5", "99.0", "", "arXiv 2305.13948; alpha 4, beta 4"]
     assert [row.published for row in table.rows] == [False, False, True]  # type: ignore[union-attr]
     assert not any(cell.best for cell in table.rows[-1].cells)  # type: ignore[union-attr]
@@ -82,17 +85,17 @@ def test_verdicts_begin_with_the_best_and_mention_groups_that_disagree(methods: 
         difference("distill + ikl", "medium", 0.001),
         difference("distill + ikl", "few", -0.04),
     ]
-    verdicts = compose(methods, tmp_path, differences=found, reference="ce").verdicts
+    verdicts = compose(methods, differences=found, reference="ce").verdicts
     assert [verdict.kind for verdict in verdicts] == ["best", "better", "worse"]
     assert verdicts[0].text.startswith("distill + ikl has the highest mean accuracy: ")
     assert "few-shot" in verdicts[2].text
 
 
 def test_a_lone_method_is_described_and_many_verdicts_are_cut(methods: list[Method], tmp_path: Path) -> None:
-    (only,) = compose(methods[:1], tmp_path).verdicts
+    (only,) = compose(methods[:1]).verdicts
     assert only.text.startswith("ce reaches an accuracy of ")
     found = [difference(f"m{number}", "all", 0.001 * number) for number in range(20)]
-    verdicts = compose(methods, tmp_path, differences=found, reference="ce").verdicts
+    verdicts = compose(methods, differences=found, reference="ce").verdicts
     assert len(verdicts) == MOST_VERDICTS
     assert verdicts[-1].text == "14 more comparisons with ce are in the table of differences."
 
@@ -104,26 +107,24 @@ def test_remarks_warn_of_single_seeds_and_untested_classes(tmp_path: Path) -> No
         kept = arrays["labels"] != 4
         np.savez(folder / "predictions.npz", **arrays | {name: arrays[name][kept] for name in ("logits", "labels")})
     methods = read(tmp_path)
-    remarks = " ".join(compose(methods, tmp_path, differences=[difference("ce + ikl", "all", 0.1)]).remarks)
+    remarks = " ".join(compose(methods, differences=[difference("ce + ikl", "all", 0.1)]).remarks)
     assert "Every method has one seed" in remarks
     assert "1 class (class 4)" in remarks
 
 
 def test_options_that_differ_are_tabled_and_the_others_listed(methods: list[Method], tmp_path: Path) -> None:
-    report = compose(methods, tmp_path)
+    report = compose(methods)
     rows = {row[0]: row[1:] for row in texts(report.configuration)}
     assert rows["loss"] == ["ce", "ikl"]
     assert rows["loss.beta"] == ["–", "0.1"]
     assert dict(report.shared_configuration)["lr"] == "0.03"
-    assert compose(methods[:1], tmp_path).configuration is None
+    assert compose(methods[:1]).configuration is None
 
 
-def test_runs_link_to_their_folders(methods: list[Method], folder: Path, tmp_path: Path) -> None:
-    table = compose(methods, tmp_path / "out").runs
-    links = [row.cells[0].link for row in table.rows]  # type: ignore[union-attr]
-    assert len(links) == 4
-    assert all((tmp_path / "out" / link).resolve().is_dir() for link in links)
+def test_runs_say_where_they_lie(methods: list[Method]) -> None:
+    table = compose(methods).runs
     assert [column.title for column in table.columns][4:7] == ["Last (%)", "Median of last 20 (%)", "Best on test (%)"]  # type: ignore[union-attr]
+    assert [row[-1] for row in texts(table)] == [str(run.path) for method in methods for run in method.runs]
 
 
 def test_the_environment_names_every_value_that_occurred(tmp_path: Path) -> None:
@@ -132,18 +133,18 @@ def test_the_environment_names_every_value_that_occurred(tmp_path: Path) -> None
         record = json.loads((folder / "environment.json").read_text())
         record["versions"]["torch"] = version
         (folder / "environment.json").write_text(json.dumps(record))
-    report = compose(read(tmp_path), tmp_path)
+    report = compose(read(tmp_path))
     assert dict(report.environment)["torch"] == "2.13.0, 2.12.0"
     assert dict(report.environment)["device"] == "cpu"
     assert len(report.commands) == 2
 
 
 def test_balanced_runs_have_no_groups_and_many_classes_no_class_table(tmp_path: Path) -> None:
-    balanced = compose(read(write_run(tmp_path / "a", counts=[4] * 10)), tmp_path)
+    balanced = compose(read(write_run(tmp_path / "a", counts=[4] * 10)))
     assert [column.title for column in balanced.main_table.columns] == ["Method", "All", "Runs"]  # type: ignore[union-attr]
     assert "Many / medium / few" not in dict(balanced.facts)
     counts = long_tail_counts(300, 500, 100)
-    large = compose(read(write_run(tmp_path / "b", counts=counts, tests_per_class=2)), tmp_path)
+    large = compose(read(write_run(tmp_path / "b", counts=counts, tests_per_class=2)))
     assert {table.id for table in large.tables} == {"metrics", "metrics-by-group"}
     assert dict(large.facts)["Many / medium / few"].endswith("classes (default rule)")
 
@@ -153,15 +154,14 @@ def test_a_file_of_other_code_is_reported_without_configuration_and_environment(
     np.savez(
         tmp_path / "theirs.npz", predictions=source["logits"].argmax(1), **{k: source[k] for k in source.files[1:3]}
     )
-    methods = group_runs(read_runs([tmp_path / "theirs.npz"])[0])
-    report = compose(methods, tmp_path)
-    assert report.environment == []
-    assert "theirs" in render(report, tmp_path)
+    section = compose(read(tmp_path / "theirs.npz"))
+    assert section.environment == []
+    assert "theirs" in render(compose_report([section]), tmp_path)
 
 
 def test_hostile_names_reach_the_page_escaped(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     write_run(tmp_path / "run", method=hostile, class_names=[hostile] * 10, dataset=hostile)
-    page = render(compose(read(tmp_path), tmp_path, problems=[hostile]), tmp_path)
+    page = render(compose_report([compose(read(tmp_path))], problems=[hostile]), tmp_path)
     assert hostile not in page
     assert "&lt;script&gt;alert(1)" in page

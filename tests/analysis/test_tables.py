@@ -1,5 +1,7 @@
 """Tables on disk: tidy, in stated units, and escaped in every format."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +10,14 @@ import pytest
 
 from tailmatch.analysis.methods import group_runs
 from tailmatch.analysis.reading import read_runs
-from tailmatch.analysis.report import Cell, Column, Row, Table
 from tailmatch.analysis.runs import Method
+from tailmatch.analysis.table import Cell, Column, Row, Table, cell, table_from_frame, unique_best
 from tailmatch.analysis.table_text import to_latex, to_markdown, to_text
 from tailmatch.analysis.tables import classes_frame, results_frame, runs_frame
 
 from .synthetic import write_run
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +105,37 @@ def test_csv_reads_back(methods: list[Method], tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "a.csv", index=False)
     back = pd.read_csv(tmp_path / "a.csv", keep_default_na=False, na_values=["", "nan"])
     np.testing.assert_allclose(back["mean"], frame["mean"])
+
+
+def test_missing_numbers_are_na_and_sort_last() -> None:
+    assert cell(None) == cell(float("nan")) == Cell(text="n/a", sort="")
+    assert cell(-1.25, 1).text == "−1.2"
+    assert cell(-1.25, 1).sort == "-1.25"
+    assert cell(7).text == "7"
+
+
+def test_a_frame_becomes_a_table_with_its_numbers_on_the_right() -> None:
+    table = table_from_frame(pd.DataFrame({"m": ["a", "b"], "x": [1.04, np.nan]}), id="t", title="T")
+    assert [(column.title, column.numeric) for column in table.columns] == [("m", False), ("x", True)]
+    assert [[one.text for one in row.cells] for row in table.rows] == [["a", "1.0"], ["b", "n/a"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ([1.0, 3.0, 2.0], 1),
+        ([1.04, 1.01], None),  # both print as 1.0
+        ([2.0, 2.0, 2.0], None),
+        ([np.nan, 5.0], None),  # nothing to compare with
+        ([np.nan, 5.0, 4.0], 1),
+    ],
+)
+def test_only_a_best_that_is_alone_is_set_off(values: list[float], place: int | None) -> None:
+    assert unique_best(values, 1) == place
+    assert unique_best([-value for value in values], 1, highest=False) == place
+
+
+def test_tables_in_words_need_no_page_templates() -> None:
+    code = "import sys, tailmatch.analysis.tables, tailmatch.analysis.report_tables; print('jinja2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n", done.stderr
