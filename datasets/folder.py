@@ -8,15 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
 from tailmatch.datasets.class_checks import check_classes
+from tailmatch.datasets.one_image import GRAY_MODES, check_depth, square_pixels
 from tailmatch.errors import UserError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_GRAY_MODES = ("1", "L")
-_MODES = (*_GRAY_MODES, "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # the others hold more than 8 bits a channel
 
 Found = TypeVar("Found")
 
@@ -45,7 +44,7 @@ def read_folder(root: Path | None, image_size: int | None = None) -> ReadSets:
         parts["val"] = _labelled_files(root / "val", class_names)
     files = {part: [path for path, _ in labelled] for part, labelled in parts.items()}
     if (root / "unlabeled").is_dir():
-        files["unlabeled"] = _image_files(root / "unlabeled")
+        files["unlabeled"] = image_files(root / "unlabeled")
     size, channels = _common_format([path for paths in files.values() for path in paths], image_size)
     images = {part: _decoded(paths, size, channels) for part, paths in files.items()}
     sets = {
@@ -83,7 +82,7 @@ def _labelled_files(part: Path, class_names: Sequence[str]) -> list[tuple[Path, 
     for place in sorted(part.iterdir()):
         if not place.is_dir() or place.name.startswith("."):
             continue
-        files = _image_files(place)
+        files = image_files(place)
         if place.name not in label_of:
             raise UserError(
                 f"Class {place.name!r} is in {part} but not in {part.parent / 'train'}: a class that is never trained "
@@ -97,7 +96,7 @@ def _labelled_files(part: Path, class_names: Sequence[str]) -> list[tuple[Path, 
     return sorted(found, key=lambda pair: pair[1])
 
 
-def _image_files(place: Path) -> list[Path]:
+def image_files(place: Path) -> list[Path]:
     """Every image below `place`, also in nested and linked folders, in a fixed order."""
     found = [
         Path(folder) / name
@@ -113,12 +112,11 @@ def _common_format(paths: list[Path], image_size: int | None) -> tuple[int, int]
 
     def header(_: int, path: Path) -> tuple[tuple[int, int], str]:
         with Image.open(path) as image:
-            if image.mode not in _MODES:
-                raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}; save it with 8 bits a channel")
+            check_depth(image)
             return image.size, image.mode
 
     headers = _for_each(header, paths)
-    channels = 1 if all(mode in _GRAY_MODES for _, mode in headers) else 3
+    channels = 1 if all(mode in GRAY_MODES for _, mode in headers) else 3
     if image_size is None:
         first = headers[0][0]
         for path, (size, _) in zip(paths, headers, strict=True):
@@ -147,17 +145,11 @@ def _check_memory(count: int, channels: int, image_size: int) -> None:
 
 def _decoded(paths: list[Path], size: int, channels: int) -> torch.Tensor:
     """uint8 [N, C, size, size]."""
-    mode = "L" if channels == 1 else "RGB"
     pixels = np.empty((len(paths), channels, size, size), dtype=np.uint8)
 
     def decode(index: int, path: Path) -> None:
         with Image.open(path) as opened:
-            # JPEG can be decoded at a fraction of its size; twice the wanted size leaves the scaling its quality.
-            opened.draft(mode, (2 * size, 2 * size))
-            image = ImageOps.exif_transpose(opened).convert(mode)
-        if image.size != (size, size):
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-        pixels[index] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+            pixels[index] = square_pixels(opened, size, channels)
 
     _for_each(decode, paths)
     return torch.from_numpy(pixels)

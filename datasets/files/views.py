@@ -96,11 +96,14 @@ class EvalView:
             )
 
     def __call__(self, data: bytes, draws: np.random.Generator) -> Tensor:
-        picture = Picture(data)
-        short = min(picture.width, picture.height)
-        width, height = (self.short_side * side // short for side in (picture.width, picture.height))
         # Never a reduced decoding here: the reported accuracy is that of the published protocol.
-        pixels_CHW = resize(picture.decode(), width, height)
+        return self.centre(Picture(data).decode())
+
+    def centre(self, pixels: Pixels) -> Tensor:
+        """uint8 [3, size, size] of RGB pixels [rows, columns, 3]."""
+        rows, columns, _ = pixels.shape
+        height, width = (self.short_side * side // min(rows, columns) for side in (rows, columns))
+        pixels_CHW = resize(pixels, width, height)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         return pixels_CHW[:, top : top + self.size, left : left + self.size]
 
