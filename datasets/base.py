@@ -3,20 +3,29 @@
 Shape suffixes: N images, C channels, H and W pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 UNKNOWN_LABEL = -1
+CHANNELS = (1, 3)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class ImageSet:
     """Images and their labels, in one order.
 
+    Args:
+        images: a uint8 tensor [N, C, H, W], or a uint8 array of that shape, of [N, H, W, C] or of [N, H, W] (gray).
+        labels: whole numbers [N], -1 where the label is unknown: an int64 tensor, an array or a list.
+
     Raises:
-        TypeError: if the images are not uint8 or the labels not int64.
+        TypeError: if the images are not uint8 or the labels no whole numbers.
         ValueError: if the shapes do not fit together.
     """
 
@@ -25,18 +34,21 @@ class ImageSet:
     labels: Tensor
     """int64 [N]; -1 where the label is unknown."""
 
-    def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.labels.dtype != torch.int64:
+    def __init__(self, *, images: Tensor | NDArray[np.uint8], labels: Tensor | NDArray[Any] | Sequence[int]) -> None:
+        pixels = images if isinstance(images, Tensor) else _as_tensor(channels_first(np.asarray(images)))
+        classes = labels if isinstance(labels, Tensor) else _as_tensor(_whole_numbers(np.asarray(labels)))
+        if pixels.dtype != torch.uint8 or classes.dtype != torch.int64:
             raise TypeError(
-                f"An ImageSet holds uint8 images and int64 labels, got {self.images.dtype} and {self.labels.dtype}."
+                f"An ImageSet holds uint8 images (0 to 255) and int64 labels, got {_kind(images)} and {_kind(labels)}."
             )
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+        if pixels.ndim != 4 or classes.shape != pixels.shape[:1]:
             raise ValueError(
-                f"An ImageSet holds images [N, C, H, W] and labels [N], got {list(self.images.shape)} and "
-                f"{list(self.labels.shape)}."
+                f"An ImageSet holds images [N, C, H, W] (NumPy's also as [N, H, W, C] or [N, H, W], of 1 or 3 "
+                f"channels) and labels [N], got {list(np.shape(images))} and {list(np.shape(labels))}."
             )
         # A permuted view would be gathered element by element on every step.
-        object.__setattr__(self, "images", self.images.contiguous())
+        object.__setattr__(self, "images", pixels.contiguous())
+        object.__setattr__(self, "labels", classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -116,3 +128,25 @@ class ReadSets:
 def unlabeled_set(images: Tensor) -> ImageSet:
     """Images of which no label is known."""
     return ImageSet(images=images, labels=torch.full((len(images),), UNKNOWN_LABEL, dtype=torch.int64))
+
+
+def channels_first(images: NDArray[Any]) -> NDArray[Any]:
+    """[N, C, H, W] of images that are so already, [N, H, W, C], or gray [N, H, W]; others stay as they are."""
+    if images.ndim == 3:
+        return images[:, None]
+    ends_in_channels = images.ndim == 4 and images.shape[3] in CHANNELS
+    is_last = ends_in_channels and (images.shape[1] not in CHANNELS or images.shape[1] == images.shape[2])
+    return images.transpose(0, 3, 1, 2) if is_last else images
+
+
+def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:
+    return labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
+
+
+def _as_tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor on the array's memory where it can be: in C's order, and not read-only."""
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
+
+
+def _kind(given: Any) -> str:
+    return str(given.dtype if isinstance(given, Tensor) else np.asarray(given).dtype)

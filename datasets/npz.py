@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
+from tailmatch.datasets.base import CHANNELS, ImageSet, ReadSets, channels_first, unlabeled_set
 from tailmatch.datasets.class_checks import check_classes
 from tailmatch.errors import UserError
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
-_CHANNELS = (1, 3)
 
 
 def read_npz(path: Path | None) -> ReadSets:
@@ -110,18 +109,15 @@ def _images(images: np.ndarray, key: str, path: Path) -> torch.Tensor:
     """uint8 [N, C, H, W] of any of the accepted layouts."""
     if images.dtype != np.uint8:
         raise UserError(f"{key} in {path} must be uint8, 0 to 255, got {images.dtype}.")
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4 or not (images.shape[1] in _CHANNELS or images.shape[3] in _CHANNELS):
+    found = channels_first(images)
+    if found.ndim != 4 or found.shape[1] not in CHANNELS:
         raise UserError(
             f"{key} in {path} must be [N, C, H, W], [N, H, W, C] or [N, H, W] with 1 or 3 channels, "
             f"got {_kind(images)}."
         )
-    if images.shape[1] not in _CHANNELS or (images.shape[3] in _CHANNELS and images.shape[1] == images.shape[2]):
-        images = images.transpose(0, 3, 1, 2)
-    if images.shape[2] != images.shape[3]:
-        raise UserError(f"{key} in {path} must be square, got {images.shape[2]}x{images.shape[3]} pixels.")
-    return torch.from_numpy(np.ascontiguousarray(images))
+    if found.shape[2] != found.shape[3]:
+        raise UserError(f"{key} in {path} must be square, got {found.shape[2]}x{found.shape[3]} pixels.")
+    return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def _size(images: ImageSet) -> str:

@@ -9,6 +9,7 @@ assertion of PyTorch's own indexing.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -106,6 +107,17 @@ def check_per_class(name: str, values: Tensor, logits: Tensor) -> None:
             "count the training labels with torch.bincount(labels, minlength=classes)."
         )
     _refuse_negative(name, values)
+
+
+def checked_counts(class_counts: Tensor | Sequence[int]) -> Tensor:
+    """The numbers of training images [C] as float32 of their own; refuses what is not one number a class."""
+    counts = torch.as_tensor(class_counts, dtype=torch.float32).detach().clone()
+    if counts.ndim != 1 or counts.numel() < 2 or not bool((counts >= 0).all()):
+        raise UserError(
+            "class_counts must hold one non-negative number for each of at least 2 classes; "
+            f"got {class_counts!r}: count the training labels with torch.bincount(labels, minlength=classes)."
+        )
+    return counts
 
 
 def check_number(name: str, value: float, *, low: float = 0.0, inclusive: bool = True, high: float = math.inf) -> None:

@@ -6,8 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tailmatch.errors import UserError
-from tailmatch.losses.checks import NORMALIZATIONS, check_choice, check_number
+from tailmatch.losses.checks import NORMALIZATIONS, check_choice, check_number, checked_counts
 from tailmatch.losses.entropies import cross_entropy
 from tailmatch.losses.frequency import balanced_softmax, effective_number_weights, focal, ldam, logit_adjusted
 
@@ -33,16 +32,11 @@ class LabelLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("normalize", normalize, NORMALIZATIONS)
-        counts = torch.as_tensor(class_counts, dtype=torch.float32)
-        if counts.ndim != 1 or counts.numel() < 2 or not bool((counts >= 0).all()):
-            raise UserError(
-                "class_counts must hold one non-negative number for each of at least 2 classes; "
-                f"got {class_counts!r}: count the training labels with torch.bincount(labels, minlength=classes)."
-            )
+        counts = checked_counts(class_counts)
         self.function = function
         self.takes_counts = takes_counts
         self.normalize = normalize
-        self.register_buffer("class_counts", counts.clone())
+        self.register_buffer("class_counts", counts)
         self.register_buffer("class_weights", torch.ones_like(counts))
 
     def forward(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> Tensor:

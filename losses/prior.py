@@ -3,10 +3,12 @@
 Notation: t, s logits of teacher and student, pi the class prior of the training images.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from tailmatch.losses.checks import check_number
+from tailmatch.losses.checks import check_number, checked_counts
 from tailmatch.losses.modules import TeacherLoss
 
 
@@ -32,7 +34,7 @@ class PriorAdjusted(TeacherLoss):
     def __init__(
         self,
         loss: TeacherLoss,
-        class_counts: Tensor,
+        class_counts: Tensor | Sequence[int],
         *,
         tau: float = 1.0,
         rho: float = 0.0,
@@ -43,7 +45,7 @@ class PriorAdjusted(TeacherLoss):
             check_number(name, value)
         self.loss, self.tau, self.rho, self.weight_rho = loss, tau, rho, weight_rho
         # A class without images counts as one, so that its logarithm is finite.
-        counts = class_counts.detach().float().clamp_min(1)
+        counts = checked_counts(class_counts).clamp_min(1)
         self.register_buffer("log_prior", (counts / counts.sum()).log(), persistent=False)
 
     def forward(

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,10 +92,34 @@ def test_image_set_is_contiguous_and_counts_only_known_labels():
 
 
 def test_image_set_refuses_what_does_not_fit():
-    with pytest.raises(TypeError, match=r"uint8 images and int64 labels, got torch\.float32"):
+    with pytest.raises(TypeError, match=r"uint8 images .* and int64 labels, got torch\.float32"):
         ImageSet(images=torch.zeros(1, 1, 2, 2), labels=torch.zeros(1, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"got \[2, 1, 2, 2\] and \[1\]"):
         ImageSet(images=torch.zeros(2, 1, 2, 2, dtype=torch.uint8), labels=torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_image_set_takes_arrays_and_lists(layout):
+    pixels = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    images = pixels if layout == "NCHW" else pixels.transpose(0, 2, 3, 1)
+    images.flags.writeable = False  # as of a memory-mapped file
+    for labels in ([1, 0], np.array([1, 0], dtype=np.int32), np.array([1, 0], dtype=np.uint8)):
+        image_set = ImageSet(images=images, labels=labels)
+        assert torch.equal(image_set.images, torch.tensor(pixels))
+        assert torch.equal(image_set.labels, torch.tensor([1, 0]))
+    assert image_set.images.is_contiguous()
+    assert replace(image_set, labels=[0, -1]).labels.dtype == torch.int64
+    assert ImageSet(images=pixels[:, 0], labels=[0, 1]).images.shape == (2, 1, 4, 4)
+
+
+def test_image_set_says_what_it_takes():
+    pixels = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    with pytest.raises(TypeError, match=r"uint8 images \(0 to 255\) and int64 labels, got float64 and int64\."):
+        ImageSet(images=pixels / 255, labels=[0, 1])
+    with pytest.raises(TypeError, match="got uint8 and float64"):
+        ImageSet(images=pixels, labels=np.array([0.0, 1.0]))
+    with pytest.raises(ValueError, match=r"NumPy's also as \[N, H, W, C\].* got \[2, 4, 4, 3\] and \[1\]"):
+        ImageSet(images=pixels, labels=[0])
 
 
 def test_pixel_statistics_match_the_direct_computation():

@@ -64,3 +64,15 @@ def test_its_state_is_that_of_the_inner_loss() -> None:
 def test_refuses_a_negative_strength() -> None:
     with pytest.raises(UserError, match="tau"):
         PriorAdjusted(build_loss("kl", 4), COUNTS, tau=-1.0)
+
+
+def test_the_counts_may_be_a_list_as_for_the_losses_against_labels() -> None:
+    listed, given = (PriorAdjusted(build_loss("ikl", 4), counts) for counts in (COUNTS.tolist(), COUNTS))
+    torch.testing.assert_close(listed.log_prior, given.log_prior, rtol=0, atol=0)
+    torch.testing.assert_close(listed(logits(0), logits(1), LABELS), given(logits(0), logits(1), LABELS))
+
+
+@pytest.mark.parametrize("counts", [[], [5], [5, -1, 2], [[1, 2], [3, 4]]])
+def test_counts_that_are_none_are_refused_in_one_sentence(counts: list) -> None:
+    with pytest.raises(UserError, match="class_counts must hold one non-negative number for each of at least 2"):
+        PriorAdjusted(build_loss("ikl", 3), counts)
