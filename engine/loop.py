@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.engine.batchnorm import with_batchnorm
 from tailmatch.engine.checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
@@ -44,6 +45,7 @@ class Trainer:
     ) -> None:
         self.task, self.optim, self.run, self.folder = task, optim, run, folder
         self.identity, self.device, self.world = dict(identity), device, world
+        task.model = with_batchnorm(task.model, run.batchnorm, world.size)
         self.model = data_parallel(task.model, world, device)
         if run.compile:
             self.model = torch.compile(self.model)  # type: ignore[assignment]

@@ -8,7 +8,7 @@ Each task's configuration is a frozen dataclass of such groups. The command line
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -80,6 +80,8 @@ class RunOptions:
     """Autocast: auto is bf16 on a GPU that has it, else fp32."""
     channels_last: bool = True
     """Keep images and kernels in channels-last memory order."""
+    batchnorm: Annotated[str, tyro.conf.arg(metavar="{synchronized,per-process,chunks:N}")] = "synchronized"
+    """Whose images BatchNorm's statistics are of in training: all processes', each one's, or N parts of each one's."""
     compile: bool = False
     """Compile the model with torch.compile (worth its minute on long GPU runs)."""
     threads: int | None = None
@@ -99,6 +101,11 @@ class RunOptions:
         given = ("eval_every", "checkpoint_every")
         found = above(self, 0, "log_every", *(name for name in given if getattr(self, name) is not None))
         found += at_least(self, 0, "workers") + thread_problems(self.threads)
+        if self.batchnorm not in ("synchronized", "per-process") and batchnorm_chunks(self.batchnorm) is None:
+            found.append(
+                f"batchnorm must be synchronized, per-process or chunks:N with N from 2, as in chunks:4; got "
+                f"{self.batchnorm!r}."
+            )
         if not 0 <= self.seed < 2**63:
             found.append(f"seed must lie between 0 and 2^63 - 1, got {self.seed}.")
         return found
@@ -127,6 +134,12 @@ THREADS_PER_CORE = 4
 EXECUTION_ONLY = frozenset(
     {"device", "threads", "workers", "data_root", "labeled_indices", "profile", "log_every", "checkpoint_every"}
 )
+
+
+def batchnorm_chunks(batchnorm: str) -> int | None:
+    """The N of `chunks:N`; None for every other word."""
+    word, _, number = batchnorm.partition(":")
+    return int(number) if word == "chunks" and number.isdecimal() and 2 <= int(number) <= 4096 else None
 
 
 def thread_problems(threads: int | None) -> list[str]:
