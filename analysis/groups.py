@@ -96,6 +96,12 @@ def split_classes(
     return _by_count(name, counts, counts > many_above, counts < few_below)
 
 
+def is_balanced(train_class_counts: npt.ArrayLike) -> bool:
+    """Whether the classes are so evenly filled that none is in a tail."""
+    counts = np.asarray(train_class_counts)
+    return bool(counts.max() <= BALANCED_UP_TO * counts.min())
+
+
 def groups_from_lists(lists: Mapping[str, Iterable[int]], num_classes: int, rule: str = "given") -> Groups:
     """Groups from class ids, for splits that follow no counting rule: `{"many": [0, 1], "medium": [2], "few": [3]}`.
 
@@ -161,7 +167,7 @@ def _checked_counts(train_class_counts: npt.ArrayLike) -> Integers:
 
 
 def _automatic(counts: Integers, many_above: int, few_below: int) -> Groups:
-    if counts.max() <= BALANCED_UP_TO * counts.min():
+    if is_balanced(counts):
         return Groups("none")
     by_rule = split_classes(counts, "default", many_above, few_below)
     filled = sum(bool(classes) for _, classes in by_rule.items())

@@ -36,7 +36,7 @@ class Reliability(Chart):
         rows: list[tuple] = []
         for method in self.methods:
             runs = [(run, sure) for run in method.runs if (sure := run.confidence) is not None]
-            for group in ["all", *filled_groups(self.methods[0])]:
+            for group in ["all", *filled_groups(*self.methods)]:
                 seeds = []
                 for run, sure in runs:
                     chosen = samples_of(run, group)
@@ -71,11 +71,11 @@ class Reliability(Chart):
             for which in ("x", "y"):
                 percent_axis(axis, which)
             light_grid(axis, "both")
-            self._errors(errors, frame[frame["group"] == group])
+            self._errors(errors, frame[frame["group"] == group], names)
         upper[0].set_ylabel("accuracy (%)")
-        lower[0].invert_yaxis()
         lower[0].set_ylabel("ECE (%)", rotation=0, ha="right", va="center")
-        lower[0].set_xlim(0, 1.25 * frame["ece_percent"].max())
+        lower[0].set_xlim(0, 1.25 * max(frame["ece_percent"].max(), 0.1))
+        lower[0].set_ylim(len(names) - 0.5, -0.5)
         method_legend(figure, self.styles, names)
 
     def _line(self, axis: Axes, name: str, part: pd.DataFrame) -> None:
@@ -89,9 +89,10 @@ class Reliability(Chart):
         high = (kept["accuracy_percent"] + kept["std_percent"]).clip(upper=100)
         axis.vlines(kept["confidence_percent"], low, high, color=style.color, linewidth=0.6, alpha=0.5)
 
-    def _errors(self, axis: Axes, part: pd.DataFrame) -> None:
+    def _errors(self, axis: Axes, part: pd.DataFrame, names: list[str]) -> None:
         """The calibration errors as bars under the diagram."""
-        for place, row in enumerate(part.drop_duplicates("method").itertuples()):
+        for row in part.drop_duplicates("method").itertuples():
+            place = names.index(row.method)
             style = self.styles[row.method]
             axis.barh(
                 place,

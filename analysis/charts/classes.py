@@ -20,7 +20,7 @@ from tailmatch.analysis.charts.base import (
     signed,
     wrapped,
 )
-from tailmatch.analysis.charts.data import class_table, paired_gain, rank_bins
+from tailmatch.analysis.charts.data import class_table, frequency_source, paired_gain, rank_bins
 from tailmatch.analysis.style import AREA, GROUP_TITLES, INK, MUTED
 
 NAMED_CLASSES = 20
@@ -95,7 +95,7 @@ class ClassAccuracy(Chart):
     title = "Class accuracy against class frequency"
 
     def compute(self) -> pd.DataFrame:
-        classes = class_table(self.methods[0])
+        classes = class_table(frequency_source(self.methods))
         return class_rows([(method.name, 100 * method.class_accuracy) for method in self.methods], classes)
 
     def height(self) -> float:

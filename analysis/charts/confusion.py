@@ -10,11 +10,14 @@ from matplotlib.figure import Figure
 
 from tailmatch.analysis.charts.base import Chart, NoData, grid_shape, label, mean_std, panel_grid, wrapped
 from tailmatch.analysis.charts.data import (
+    by_groups,
     class_table,
     filled_groups,
+    frequency_source,
     group_accuracy,
     group_of_class,
     joint_shares,
+    left_out,
     rank_bins,
 )
 from tailmatch.analysis.groups import GROUP_NAMES
@@ -23,6 +26,7 @@ from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
 BLUES: Colormap = LinearSegmentedColormap.from_list(
     "tailmatch_blues", ["#ffffff", "#d6e6f4", "#8fc1e3", "#3b87c1", "#0a4f8f", "#062c57"]
 )
+GROUP_COLUMNS = ("true_group", "predicted_group")
 NAMED_CLASSES = 12
 MOST_BINS = 20
 
@@ -35,16 +39,18 @@ class GroupConfusion(Chart):
     layout = "compressed"
 
     def compute(self) -> pd.DataFrame:
-        groups = filled_groups(self.methods[0])
-        if len(groups) < 2:
-            raise NoData("all classes are in one group")
-        part_C = group_of_class(self.methods[0])
+        grouped = by_groups(self.methods)
+        if not grouped:
+            raise NoData("no method's classes are split into groups")
         rows = []
-        for method in self.methods:
+        for method in grouped:
+            part_C = group_of_class(method)
             joint = np.mean([joint_shares(run, part_C, len(GROUP_NAMES)) for run in method.runs], axis=0)
-            for true in groups:
+            for true in filled_groups(method):
                 correct = mean_std(group_accuracy(method, true))[0]
-                for predicted in groups:
+                for predicted, classes in method.groups.items():
+                    if not classes:
+                        continue
                     share = joint[GROUP_NAMES.index(true), GROUP_NAMES.index(predicted)]
                     inside = 100 * correct if true == predicted else np.nan
                     rows.append((method.name, true, predicted, 100 * share, inside))
@@ -59,34 +65,22 @@ class GroupConfusion(Chart):
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
         names = list(dict.fromkeys(frame["method"]))
-        groups = list(dict.fromkeys(frame["true_group"]))
+        true_groups, groups = ([g for g in GROUP_NAMES if (frame[of] == g).any()] for of in GROUP_COLUMNS)
         axes = panel_grid(figure, len(names), 4)
         for axis, name in zip(axes, names, strict=True):
             part = frame[frame["method"] == name]
-            shares = part.pivot(index="true_group", columns="predicted_group", values="share_percent").loc[
-                groups, groups
-            ]
-            correct = part.set_index("true_group")["correct_percent"].dropna()
-            axis.imshow(shares.to_numpy(), cmap=BLUES, vmin=0, vmax=110)
-            for row, true in enumerate(groups):
-                for column, predicted in enumerate(groups):
-                    share = float(shares.loc[true, predicted])
-                    color = "white" if share > 55 else INK
-                    text = f"{share:.1f}"
-                    axis.text(column, row - (0.12 if row == column else 0), text, ha="center", va="center", color=color)
-                    if row == column:
-                        axis.text(
-                            column,
-                            row + 0.24,
-                            f"right {correct[true]:.1f}",
-                            ha="center",
-                            va="center",
-                            color=color,
-                            fontsize=5,
-                        )
+            shares = part.pivot(index="true_group", columns="predicted_group", values="share_percent")
+            axis.imshow(shares.reindex(true_groups, columns=groups).to_numpy(), cmap=BLUES, vmin=0, vmax=110)
+            for cell in part.itertuples():
+                place = groups.index(cell.predicted_group), true_groups.index(cell.true_group)
+                color = "white" if cell.share_percent > 55 else INK
+                text = f"{cell.share_percent:.1f}"
+                if np.isfinite(cell.correct_percent):
+                    text += f"\nright {cell.correct_percent:.1f}"
+                axis.text(*place, text, ha="center", va="center", color=color, fontsize=6)
             bare_matrix(axis)
             axis.set_xticks(range(len(groups)), groups)
-            axis.set_yticks(range(len(groups)), groups)
+            axis.set_yticks(range(len(true_groups)), true_groups)
             axis.set_title(wrapped(name, 18), fontsize=7)
         figure.supxlabel("group of the predicted class", fontsize=7)
         for axis in axes[:: grid_shape(len(axes), 4)[1]]:
@@ -96,11 +90,15 @@ class GroupConfusion(Chart):
         return (
             "Share (%) of each true group's test samples, classes weighted equally, that are predicted as a class of "
             "the many-, medium- or few-shot group. On the diagonal, “right”: the share whose class itself is right."
+            + left_out(self.methods, self.frame()["method"], "without groups")
         )
 
     def alt(self) -> str:
         frame = self.frame()
-        rare, frequent = frame["true_group"].iloc[-1], frame["true_group"].iloc[0]
+        true_groups, predicted_groups = (
+            [group for group in GROUP_NAMES if (frame[of] == group).any()] for of in GROUP_COLUMNS
+        )
+        rare, frequent = true_groups[-1], predicted_groups[0]
         chosen = frame[(frame["true_group"] == rare) & (frame["predicted_group"] == frequent)]
         parts = [f"{row.method} {row.share_percent:.0f}" for row in chosen.itertuples()]
         question = f"{GROUP_TITLES[rare]} samples predicted as {frequent}-shot, in percent"
@@ -126,7 +124,7 @@ class MatrixChart(Chart):
         raise NotImplementedError
 
     def compute(self) -> pd.DataFrame:
-        classes = class_table(self.methods[0], tested_only=False)
+        classes = class_table(frequency_source(self.methods), tested_only=False)
         bins = rank_bins(classes, NAMED_CLASSES, MOST_BINS)
         names = [bin_name(classes, places) for places in bins]
         counts = [float(classes["train_count"].iloc[places].mean()) for places in bins]
@@ -237,7 +235,7 @@ class MatrixChart(Chart):
         frame = self.frame()
         parts = []
         for name, part in frame.groupby("method", sort=False):
-            diagonal = part[part["row"] == part["column"]].sort_values("row")["percent"]
+            diagonal = part[part["row"] == part["column"]].sort_values("row")["percent"].dropna()
             parts.append(
                 f"{name} from {diagonal.iloc[0]:.0f} (most frequent) to {diagonal.iloc[-1]:.0f} (least frequent)"
             )

@@ -3,13 +3,14 @@
 Shapes: S runs (seeds), N test samples, C classes, D features.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tailmatch.analysis.groups import GROUP_NAMES
+from tailmatch.analysis.groups import GROUP_NAMES, is_balanced
 from tailmatch.analysis.npz_reader import NpzReader
 from tailmatch.analysis.outcome import rows_at_a_time
 from tailmatch.analysis.runs import Method, Run
@@ -31,9 +32,28 @@ def group_of_class(owner: Method | Run) -> Array:
     return owner.groups.of_class(len(owner.train_class_counts))
 
 
-def filled_groups(method: Method) -> list[str]:
-    """The groups that have a class with test samples."""
-    return [group for group in GROUP_NAMES if np.isfinite(group_accuracy(method, group)).any()]
+def filled_groups(*methods: Method) -> list[str]:
+    """The groups in which any of the methods has a class with test samples."""
+    return [
+        group for group in GROUP_NAMES if any(np.isfinite(group_accuracy(method, group)).any() for method in methods)
+    ]
+
+
+def by_groups(methods: Sequence[Method]) -> list[Method]:
+    """The methods whose classes are told apart: those with test samples in two groups and more."""
+    return [method for method in methods if len(filled_groups(method)) > 1]
+
+
+def left_out(methods: Sequence[Method], shown: Iterable[str], why: str) -> str:
+    """A caption's last sentence on the methods that a chart cannot show; empty where it shows all."""
+    shown = set(shown)
+    names = [method.name for method in methods if method.name not in shown]
+    return f" Not shown, {why}: {', '.join(names)}." if names else ""
+
+
+def frequency_source(methods: Sequence[Method]) -> Method:
+    """The method whose training counts sort the classes: the first with a tail, else the first."""
+    return next((method for method in methods if not is_balanced(method.train_class_counts)), methods[0])
 
 
 def samples_of(run: Run, group: str) -> Array:

@@ -34,11 +34,14 @@ class TeacherAgreement(Chart):
             pairs = [(run, teacher) for run in method.runs if (teacher := run.teacher_predictions) is not None]
             if not pairs:
                 continue
-            for group in ["all", *filled_groups(self.methods[0])]:
+            for group in ["all", *filled_groups(*self.methods)]:
                 seeds = []
                 for run, teacher in pairs:
                     chosen = samples_of(run, group)
-                    seeds.append(_outcomes(run.labels[chosen], run.predictions[chosen], teacher[chosen]))
+                    if len(chosen):
+                        seeds.append(_outcomes(run.labels[chosen], run.predictions[chosen], teacher[chosen]))
+                if not seeds:
+                    continue
                 shares = np.mean(seeds, axis=0)
                 agreement = 100 * float(shares[0] + shares[1])
                 rows += [
@@ -108,8 +111,6 @@ class TeacherAgreement(Chart):
 
 def _outcomes(labels: np.ndarray, student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     """Shares of the five outcomes, in the order of `OUTCOMES`."""
-    if not len(labels):
-        return np.full(len(OUTCOMES), np.nan)
     student_right, teacher_right, same = student == labels, teacher == labels, student == teacher
     masks = (
         student_right & teacher_right,

@@ -22,8 +22,8 @@ from tailmatch.analysis.charts.base import (
     method_legend,
     percent_axis,
 )
-from tailmatch.analysis.charts.data import filled_groups, group_accuracy, group_of_class, logits_sample
-from tailmatch.analysis.groups import GROUP_NAMES, class_accuracy
+from tailmatch.analysis.charts.data import by_groups, filled_groups, group_accuracy, left_out, logits_sample
+from tailmatch.analysis.groups import class_accuracy, group_means, is_balanced
 from tailmatch.analysis.outcome import rows_at_a_time
 from tailmatch.analysis.runs import Run
 from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
@@ -43,18 +43,21 @@ class TradeOff(Chart):
         return SINGLE_COLUMN
 
     def compute(self) -> pd.DataFrame:
-        groups = filled_groups(self.methods[0])
-        if len(groups) < 2:
-            raise NoData("the classes are not split into groups of different frequency")
+        grouped = [method for method in by_groups(self.methods) if not is_balanced(method.train_class_counts)]
+        if not grouped:
+            raise NoData("no method's classes are split into groups of different frequency")
+        groups = filled_groups(*grouped)
         head, tail = groups[0], groups[-1]
         rows = []
-        for method in self.methods:
+        for method in grouped:
+            if not {head, tail} <= set(filled_groups(method)):
+                continue
             heads, tails = group_accuracy(method, head), group_accuracy(method, tail)
             (x, x_std), (y, y_std) = mean_std(heads), mean_std(tails)
             rows.append((method.name, "mean", np.nan, 100 * x, 100 * y, 100 * x_std, 100 * y_std))
             rows += [
                 (method.name, kind, tau, 100 * x, 100 * y, np.nan, np.nan)
-                for kind, tau, x, y in sweeps(method.runs[0], head, tail, len(self.methods) <= MOST_NORM_CURVES)
+                for kind, tau, x, y in sweeps(method.runs[0], head, tail, len(grouped) <= MOST_NORM_CURVES)
             ]
         columns = ["method", "kind", "tau", "head_percent", "tail_percent", "head_std", "tail_std"]
         return pd.DataFrame(rows, columns=columns).assign(head_group=head, tail_group=tail)
@@ -135,6 +138,7 @@ class TradeOff(Chart):
             "Accuracy on the most frequent against the least frequent group; bars: one standard deviation over seeds. "
             "Curves: the first seed of each method corrected after training by τ times the log class prior, τ from 0 "
             "to 2 in steps of 0.25, computed on test samples and so a description, not a choice of τ."
+            + left_out(self.methods, self.frame()["method"], "without such groups")
         )
 
     def alt(self) -> str:
@@ -149,12 +153,12 @@ def sweeps(run: Run, head: str, tail: str, with_norms: bool) -> list[tuple[str, 
     if sample is None:
         return []
     logits_NC, labels_N = sample
-    counts_C, group_C = run.train_class_counts, group_of_class(run)
+    counts_C = run.train_class_counts
     log_prior_C = np.log(np.maximum(counts_C, 1) / counts_C.sum()).astype(np.float32)
 
     def accuracies(predicted_N: np.ndarray) -> tuple[float, float]:
-        by_class = class_accuracy(predicted_N, labels_N, len(counts_C))
-        first, last = (float(np.nanmean(by_class[group_C == GROUP_NAMES.index(group)])) for group in (head, tail))
+        means = group_means(class_accuracy(predicted_N, labels_N, len(counts_C)), run.groups)
+        first, last = (np.nan if (mean := means[group]) is None else mean for group in (head, tail))
         return first, last
 
     adjusted = predictions_along(logits_NC, TAUS, lambda block, tau: block - tau * log_prior_C)
@@ -162,7 +166,7 @@ def sweeps(run: Run, head: str, tail: str, with_norms: bool) -> list[tuple[str, 
         ("adjustment", float(tau), *accuracies(predicted_N)) for tau, predicted_N in zip(TAUS, adjusted, strict=True)
     ]
     classifier = run.head() if with_norms else None
-    if classifier is not None:
+    if classifier is not None and classifier[0].any(axis=1).all():  # a class without weights cannot be scaled
         # The features are not stored, but the logits without the bias are the weights times the features.
         weight_CD, bias_C = classifier
         norms_C = np.linalg.norm(weight_CD, axis=1)

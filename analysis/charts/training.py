@@ -20,7 +20,7 @@ from tailmatch.analysis.charts.base import (
     step_axis,
     width_of_panels,
 )
-from tailmatch.analysis.charts.data import class_table, curve
+from tailmatch.analysis.charts.data import class_table, curve, frequency_source
 from tailmatch.analysis.groups import ALL_AND_GROUPS
 from tailmatch.analysis.runs import Method, Run
 from tailmatch.analysis.style import GROUP_TITLES
@@ -213,7 +213,7 @@ class Thresholds(CurveChart):
         mean = curves(self.methods, ["ssl/threshold/mean"])
         if mean.empty:
             raise NoData("no run logged thresholds")
-        classes = class_table(self.methods[0], tested_only=False)
+        classes = class_table(frequency_source(self.methods), tested_only=False)
         frames = [mean]
         for method in self.methods:
             ids = classes["class_id"].tolist()

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from tailmatch.analysis.charts.base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
 from tailmatch.analysis.charts.confusion import MatrixChart
-from tailmatch.analysis.charts.data import class_table, rank_bins
+from tailmatch.analysis.charts.data import class_table, frequency_source, rank_bins
 from tailmatch.analysis.style import SINGLE_COLUMN
 
 DRAWN_SINGLY = 40
@@ -22,12 +22,12 @@ class WeightNorms(Chart):
         return SINGLE_COLUMN
 
     def compute(self) -> pd.DataFrame:
-        classes = class_table(self.methods[0], tested_only=False)
+        classes = class_table(frequency_source(self.methods), tested_only=False)
         if classes["train_count"].nunique() == 1:
             raise NoData("all classes have the same number of training images")
         frames = []
         for method in self.methods:
-            heads = [head[0] for run in method.runs if (head := run.head()) is not None]
+            heads = [head[0] for run in method.runs if (head := run.head()) is not None and head[0].any()]
             if not heads:
                 continue
             norms = np.stack([np.linalg.norm(weight, axis=1) for weight in heads])[:, classes["class_id"].to_numpy()]

@@ -74,7 +74,7 @@ def write_run(
     dataset: str = "digits",
     counts: Sequence[int] | npt.NDArray[np.int64] | None = None,
     class_names: Sequence[str] | None = None,
-    tests_per_class: int = 30,
+    tests_per_class: int | Sequence[int] = 30,
     tail_skill: float = 0.3,
     teacher: bool = False,
     class_means: bool = False,
@@ -83,7 +83,7 @@ def write_run(
     status: str = "finished",
     half: bool = False,
 ) -> Path:
-    """Write one whole run folder and return it."""
+    """Write one whole run folder and return it; without any `class_names` the classes have none."""
     folder.mkdir(parents=True, exist_ok=True)
     # The run's own seed makes its logits; the test labels are the same for every run, as they are in a real suite.
     generator = np.random.default_rng([seed, int(1000 * tail_skill), *f"{method} {loss}".encode()])
@@ -96,8 +96,9 @@ def write_run(
         "logits": logits.astype(np.float16 if half else np.float32),
         "labels": labels,
         "train_class_counts": counts_C,
-        "class_names": np.array(names),
     }
+    if names:
+        arrays["class_names"] = np.array(names)
     accuracy = group_accuracy(logits, labels, counts_C)
     result: dict = {
         "schema": 1, "task": task, "name": folder.name, "status": status, "dataset": dataset,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tailmatch.analysis.charts.accuracy import GroupAccuracy
 from tailmatch.analysis.charts.base import Chart, NoData, chart_style
+from tailmatch.analysis.charts.confusion import ClassConfusion
 from tailmatch.analysis.charts.difference import Differences
 from tailmatch.analysis.compare import PairedBootstrap
 from tailmatch.analysis.figures import CHARTS, write_figures
@@ -197,6 +198,18 @@ def test_pictures_and_tables_are_written_at_paper_width(tmp_path: Path) -> None:
         assert figure.caption.endswith(".")
         assert "ce" in figure.alt
         assert "nan" not in figure.alt
+
+
+def test_a_chart_that_fails_is_named_and_the_others_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: GroupAccuracy) -> pd.DataFrame:
+        raise KeyError("many")
+
+    methods = single(tmp_path / "runs")
+    monkeypatch.setattr("tailmatch.analysis.figures.CHARTS", (GroupAccuracy, ClassConfusion))
+    monkeypatch.setattr(GroupAccuracy, "compute", fail)
+    figures = write_figures(methods, tmp_path / "figures")
+    assert [figure.stem for figure in figures.drawn] == ["class_confusion"]
+    assert list(figures.missing) == [("Accuracy by class group", "drawing it failed with KeyError: 'many'")]
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
