@@ -85,6 +85,8 @@ class Dataset:
     """Whether the weak augmentation may mirror an image."""
     crop_padding: int
     """By how many pixels the weak augmentation may move an image."""
+    held_out: Tensor | None = None
+    """int64: which of the images found were held out for testing; None where the test images lay apart."""
 
     @property
     def num_classes(self) -> int:
@@ -123,6 +125,7 @@ class ReadSets:
     test: ImageSet
     val: ImageSet | None = None
     unlabeled: ImageSet | None = None
+    held_out: Tensor | None = None
 
 
 def unlabeled_set(images: Tensor) -> ImageSet:

@@ -79,11 +79,11 @@ CATALOG: dict[str, DatasetRow] = {
         options=("fold",),
     ),
     "folder": DatasetRow(
-        description="your own images: train/ and test/ (optional: val/, unlabeled/), a folder per class in each",
+        description="your own images: a folder per class, in train/ and test/ or without (optional: val/, unlabeled/)",
         obtain="say where it is: --data-root DIR",
         flip=True,
         crop_padding=None,
-        options=("image_size",),
+        options=("image_size", "test_fraction"),
     ),
     "npz": DatasetRow(
         description="your own arrays: train_images, train_labels, test_images, test_labels (uint8, NCHW or NHWC)",

@@ -1,4 +1,4 @@
-"""People's own images: `train/` and `test/`, in each a folder per class; decoded once, kept as one uint8 tensor."""
+"""People's own images, in a folder per class; decoded once, kept as one uint8 tensor."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,22 +12,28 @@ from PIL import Image
 
 from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
 from tailmatch.datasets.class_checks import check_classes
+from tailmatch.datasets.files.file_set import IMAGE_SUFFIXES, FileSet, images_below, read_folders
 from tailmatch.datasets.one_image import GRAY_MODES, check_depth, square_pixels
+from tailmatch.datasets.own_data import TEST_FRACTION, is_flat
+from tailmatch.datasets.splits import hold_out
 from tailmatch.errors import UserError
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+EXTENSIONS = tuple(sorted(IMAGE_SUFFIXES))
 
 Found = TypeVar("Found")
 
 
-def read_folder(root: Path | None, image_size: int | None = None) -> ReadSets:
+def read_folder(root: Path | None, image_size: int | None = None, test_fraction: float | None = None) -> ReadSets:
     """Read `root/train` and `root/test`, and `root/val` and `root/unlabeled` where they are.
 
     Classes are the folders of `train/`, in alphabetical order, or in that of the numbers where all names are numbers.
+    A root without `train/` and `test/` holds the classes itself, and of each a share is held out for testing.
     Images are scaled until the shorter side fits, then cropped at the centre. They are gray if all of them are.
 
     Args:
         image_size: the side of the images in pixels; None: the size they have, if all have one.
+        test_fraction: the share of each class to hold out where there is no `test/`; None: 0.2. Which images these are
+            follows from the order of their names alone.
 
     Raises:
         UserError: one sentence that names the folder or file and what is wrong with it.
@@ -35,76 +41,61 @@ def read_folder(root: Path | None, image_size: int | None = None) -> ReadSets:
     if root is None:
         raise UserError("Dataset folder needs to know where the images are: --data-root DIR.")
     if not root.is_dir():
-        raise UserError(f"There is no folder {root}; dataset folder reads DIR/train and DIR/test.")
+        raise UserError(f"There is no folder {root}; dataset folder reads DIR/train and DIR/test, or DIR alone.")
     if image_size is not None and image_size < 1:
         raise UserError(f"--image-size is the side of the images in pixels, got {image_size}.")
-    class_names = _class_names(root / "train")
-    parts = {part: _labelled_files(root / part, class_names) for part in ("train", "test")}
-    if (root / "val").is_dir():
-        parts["val"] = _labelled_files(root / "val", class_names)
-    files = {part: [path for path, _ in labelled] for part, labelled in parts.items()}
-    if (root / "unlabeled").is_dir():
-        files["unlabeled"] = image_files(root / "unlabeled")
-    size, channels = _common_format([path for paths in files.values() for path in paths], image_size)
-    images = {part: _decoded(paths, size, channels) for part, paths in files.items()}
-    sets = {
-        part: ImageSet(images=images[part], labels=torch.tensor([label for _, label in labelled], dtype=torch.int64))
-        for part, labelled in parts.items()
-    }
-    unlabeled = unlabeled_set(images["unlabeled"]) if "unlabeled" in images else None
+    parts, class_names, held_out = _labelled_parts(root, test_fraction)
+    paths = {part: [Path(files.path(index)) for index in range(len(files))] for part, files in parts.items()}
+    if unlabeled := image_files(root / "unlabeled"):
+        paths["unlabeled"] = unlabeled
+    size, channels = _common_format([path for some in paths.values() for path in some], image_size)
+    images = {part: _decoded(some, size, channels) for part, some in paths.items()}
+    sets = {part: ImageSet(images=images[part], labels=torch.from_numpy(files.labels)) for part, files in parts.items()}
     return check_classes(
         ReadSets(
-            class_names=class_names, train=sets["train"], test=sets["test"], val=sets.get("val"), unlabeled=unlabeled
+            class_names=class_names,
+            train=sets["train"],
+            test=sets["test"],
+            val=sets.get("val"),
+            unlabeled=unlabeled_set(images["unlabeled"]) if "unlabeled" in images else None,
+            held_out=held_out,
         ),
         root,
     )
 
 
-def _class_names(train: Path) -> tuple[str, ...]:
-    if not train.is_dir():
+def _labelled_parts(
+    root: Path, test_fraction: float | None
+) -> tuple[dict[str, FileSet], tuple[str, ...], torch.Tensor | None]:
+    """(train, test and perhaps val; names of the classes; which images were held out for testing)."""
+    held_out = None
+    if is_flat(root):
+        found, class_names = read_folders(root, skip=("val", "unlabeled"))
+        fraction = TEST_FRACTION if test_fraction is None else test_fraction
+        kept, held_out = hold_out(torch.from_numpy(found.labels), fraction)
+        if not len(held_out):
+            raise UserError(f"No class of {root} has two images, so none can be held out for testing; add images.")
+        parts = {"train": found.subset(kept.numpy()), "test": found.subset(held_out.numpy())}
+    elif test_fraction is not None:
         raise UserError(
-            f"There is no folder {train}; dataset folder reads train/ and test/, a folder per class in each."
+            f"--test-fraction is for a folder without train/ and test/, and {root} has these; leave it out."
         )
-    names = [place.name for place in train.iterdir() if place.is_dir() and not place.name.startswith(".")]
-    if not names:
-        raise UserError(f"{train} holds no folders; it must hold one per class, with that class's images.")
-    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
-
-
-def _labelled_files(part: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
-    """(file, label) of every image of `train`, `test` or `val`, class by class."""
-    if not part.is_dir():
-        raise UserError(
-            f"There is no folder {part}; dataset folder reads train/ and test/, a folder per class in each."
-        )
-    label_of = {name: label for label, name in enumerate(class_names)}
-    found: list[tuple[Path, int]] = []
-    for place in sorted(part.iterdir()):
-        if not place.is_dir() or place.name.startswith("."):
-            continue
-        files = image_files(place)
-        if place.name not in label_of:
+    else:
+        train, class_names = read_folders(root, "train")
+        if not (root / "test").is_dir():
             raise UserError(
-                f"Class {place.name!r} is in {part} but not in {part.parent / 'train'}: a class that is never trained "
-                f"cannot be recognised; add training images or take it out."
+                f"There is no folder {root / 'test'}; put images for testing there, or take --data-root "
+                f"{root / 'train'}, of which a share is held out."
             )
-        if not files:
-            raise UserError(f"{place} holds no images ({', '.join(EXTENSIONS)}): add some, or take the class out.")
-        found += [(path, label_of[place.name]) for path in files]
-    if not found:
-        raise UserError(f"{part} holds no images; it must hold a folder per class, with that class's images.")
-    return sorted(found, key=lambda pair: pair[1])
+        parts = {"train": train, "test": read_folders(root, "test", class_names)[0]}
+    if (root / "val").is_dir():
+        parts["val"] = read_folders(root, "val", class_names)[0]
+    return parts, class_names, held_out
 
 
 def image_files(place: Path) -> list[Path]:
     """Every image below `place`, also in nested and linked folders, in a fixed order."""
-    found = [
-        Path(folder) / name
-        for folder, _, names in os.walk(place, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    ]
-    return sorted(found)
+    return [place / image for image in images_below(place)]
 
 
 def _common_format(paths: list[Path], image_size: int | None) -> tuple[int, int]:

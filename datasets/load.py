@@ -1,12 +1,15 @@
 """From a name to a `Dataset`."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tailmatch.datasets.base import Dataset, ImageSet, ReadSets
 from tailmatch.datasets.catalog import CATALOG, DatasetRow, root_problems
+from tailmatch.datasets.own_data import name_of
 from tailmatch.datasets.splits import hold_out, largest_head, long_tail_counts, make_long_tailed
 from tailmatch.errors import UserError, unknown_name
 
@@ -22,6 +25,7 @@ def load_dataset(
     lt_shape: str = "exponential",
     head: int | None = None,
     image_size: int | None = None,
+    test_fraction: float | None = None,
     extra: bool = False,
     fold: int | None = None,
     flip: bool | None = None,
@@ -39,6 +43,8 @@ def load_dataset(
         lt_shape: `exponential` or `step`.
         head: images of the largest class of the long tail; None: as many as there are.
         image_size: `folder` only, the side to which images are brought; None: the one they all have.
+        test_fraction: `folder` only, the share of each class to hold out for testing where there is no `train/` and no
+            `test/`; None: 0.2. The same images whatever the seed.
         extra: `svhn` only, whether the 531,131 extra images join the training set.
         fold: `stl10` only, train on one of its official folds, 0 to 9.
         flip: whether the weak augmentation may mirror images; None: what the catalog says.
@@ -52,15 +58,16 @@ def load_dataset(
     if found := root_problems(name, root):
         raise UserError(found[0])
     row = CATALOG[name]
-    given = {"image_size": image_size is not None, "extra": extra, "fold": fold is not None}
-    _check_options(name, row, [option for option, is_given in given.items() if is_given])
+    options = {"image_size": image_size, "test_fraction": test_fraction, "extra": extra or None, "fold": fold}
+    given = {option: value for option, value in options.items() if value is not None}
+    _check_options(name, row, given)
     imbalance = row.imbalance if imbalance is None else imbalance
     if imbalance is None and (head is not None or lt_shape != "exponential"):
         raise UserError(f"A head count or shape of a long tail was given for {name!r} without its --imbalance.")
 
     place = None if root is None else Path(root).expanduser()
-    sets = _read(row.base or name, place, download, image_size=image_size, extra=extra, fold=fold)
-    dataset = _described(name, sets, row, flip=flip, crop_padding=crop_padding)
+    sets = _read(row.base or name, place, download, given)
+    dataset = _described(name_of(name, place), sets, row, flip=flip, crop_padding=crop_padding)
     val_fraction = row.val_fraction if val_fraction is None else val_fraction
     if val_fraction:
         whole, dataset = dataset, with_validation(dataset, val_fraction)
@@ -121,16 +128,14 @@ def _check_enough_is_left(whole: Dataset, kept: Dataset, val_fraction: float, im
         )
 
 
-def _check_options(name: str, row: DatasetRow, given: list[str]) -> None:
+def _check_options(name: str, row: DatasetRow, given: Iterable[str]) -> None:
     for option in given:
         if option not in row.options:
             owners = " and ".join(other for other, its_row in CATALOG.items() if option in its_row.options)
             raise UserError(f"--{option.replace('_', '-')} is an option of dataset {owners}, got dataset {name!r}.")
 
 
-def _read(
-    name: str, root: Path | None, download: bool, *, image_size: int | None, extra: bool, fold: int | None
-) -> ReadSets:
+def _read(name: str, root: Path | None, download: bool, options: Mapping[str, Any]) -> ReadSets:
     # Each reader is imported when it is asked for: scikit-learn and torchvision take most of a second each.
     if name == "digits":
         from tailmatch.datasets.digits import read_digits
@@ -139,7 +144,7 @@ def _read(
     if name == "folder":
         from tailmatch.datasets.folder import read_folder
 
-        return read_folder(root, image_size)
+        return read_folder(root, **options)
     if name == "npz":
         from tailmatch.datasets.npz import read_npz
 
@@ -147,9 +152,9 @@ def _read(
     from tailmatch.datasets.torchvision_sets import read_cifar, read_stl10, read_svhn
 
     if name == "svhn":
-        return read_svhn(root, download, extra)
+        return read_svhn(root, download, **options)
     if name == "stl10":
-        return read_stl10(root, download, fold)
+        return read_stl10(root, download, **options)
     return read_cifar(name.upper(), root, download)
 
 
@@ -168,6 +173,7 @@ def _described(name: str, sets: ReadSets, row: DatasetRow, *, flip: bool | None,
         test=sets.test,
         val=sets.val,
         unlabeled=sets.unlabeled,
+        held_out=sets.held_out,
         mean=mean,
         std=std,
         flip=row.flip if flip is None else flip,

@@ -233,6 +233,7 @@ class Trainer:
                 **self.identity,
                 "status": status,
                 **self.evaluations.report(),
+                "class_names": list(self.task.class_names),
                 "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUP_NAMES}},
                 "steps": self.step,
                 "total_steps": self.task.steps,

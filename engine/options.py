@@ -152,6 +152,16 @@ def thread_problems(threads: int | None) -> list[str]:
     return [f"threads must be at most {most} here, {THREADS_PER_CORE} for each core of this machine, got {threads}."]
 
 
+def fraction_problems(options: object, *names: str) -> list[str]:
+    """A sentence for each named option that is given and is no share between 0 and 1."""
+    values = {name: getattr(options, name) for name in names}
+    return [
+        f"{name} must lie between 0 and 1, got {value}."
+        for name, value in values.items()
+        if value is not None and not 0 < value < 1
+    ]
+
+
 def above(options: object, bound: float, *names: str) -> list[str]:
     """A sentence for each named option that is not above the bound."""
     return [

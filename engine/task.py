@@ -12,6 +12,8 @@ from tailmatch.engine.card import Card
 from tailmatch.engine.optim import WeightAverage
 from tailmatch.engine.profile import Profile
 
+MOST_NAMED = 20  # classes that --dry-run calls by their names
+
 
 @dataclass
 class StepResult:
@@ -62,8 +64,12 @@ class Task(ABC):
 
     def describe(self) -> dict[str, str]:
         """What --dry-run says of the data."""
-        counts = " ".join(str(int(count)) for count in self.train_class_counts)
-        return {"training images": f"{int(self.train_class_counts.sum()):,} labelled", "per class": counts}
+        counts = self.train_class_counts.tolist()
+        if len(counts) <= MOST_NAMED and not all(name.isdecimal() for name in self.class_names):
+            per_class = ", ".join(f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True))
+        else:
+            per_class = " ".join(map(str, counts))
+        return {"training images": f"{sum(counts):,} labelled", "per class": per_class}
 
     def begin(self, folder: Path) -> None:  # noqa: B027
         """Called by the main process before the first step of a new run: pictures and the like go into its folder."""

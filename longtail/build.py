@@ -61,7 +61,6 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
         timetable = _timetable(config, plan.steps_per_epoch)
         images = ImagesInFiles(files, plan, timetable.steps, seed, config.run.workers, device)
         return images, timetable
-    options = {} if data.image_size is None else {"image_size": data.image_size}
     dataset = load_dataset(
         data.dataset,
         data.data_root,
@@ -69,7 +68,8 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
         val_fraction=data.val_fraction,
         imbalance=data.imbalance,
         lt_shape=data.lt_shape,
-        **options,  # type: ignore[arg-type]
+        image_size=data.image_size,
+        test_fraction=data.test_fraction,
     )
     plan = build_plan(str(config.method.sampler), dataset.train.labels.numpy(), seed, share)
     return ImagesInMemory(dataset, plan, seed, world, device), _timetable(config, plan.steps_per_epoch)
@@ -82,9 +82,11 @@ def _file_dataset(config: LongtailConfig) -> FileDataset:
             f"--dataset {data.dataset} needs your images: make them ready once with `data prepare {data.dataset} "
             "--root DIR`, then give --data-root DIR."
         )
-    if data.imbalance is not None or data.val_fraction is not None:
+    given = ("imbalance", "val_fraction", "test_fraction")
+    if any(getattr(data, option) is not None for option in given):
         raise UserError(
-            f"{data.dataset} has its tail and its validation images; leave out --imbalance, --val-fraction."
+            f"{data.dataset} has its tail, its validation and its test images; leave out --imbalance, --val-fraction "
+            "and --test-fraction."
         )
     return load_file_dataset(data.dataset, data.data_root.expanduser(), image_size=data.image_size or 224)
 

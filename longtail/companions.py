@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tailmatch.datasets.own_data import name_of
 from tailmatch.engine.config import recorded
 from tailmatch.engine.distributed import World
+from tailmatch.engine.files import plain_name
 from tailmatch.engine.locks import locked
 from tailmatch.engine.options import EXECUTION_ONLY
 from tailmatch.engine.records import RunFolder
@@ -70,4 +72,5 @@ def _place(config: LongtailConfig, role: str) -> RunFolder:
     beside = Path("runs") / "longtail" if out is None else out.parent
     values = {name: value for name, value in recorded(config).items() if name not in _NOT_IN_NAME}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return RunFolder(beside / f"{role}-{data.dataset}-{config.method.model}-{digest}-seed{config.run.seed}")
+    dataset = plain_name(name_of(data.dataset, data.data_root))
+    return RunFolder(beside / f"{role}-{dataset}-{config.method.model}-{digest}-seed{config.run.seed}")

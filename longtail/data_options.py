@@ -8,6 +8,7 @@ import tyro
 
 from tailmatch.datasets.catalog import CATALOG
 from tailmatch.datasets.files.catalog import FILE_DATASETS
+from tailmatch.engine.options import fraction_problems
 from tailmatch.errors import unknown_name
 
 DATASETS = (*CATALOG, *FILE_DATASETS)
@@ -27,6 +28,8 @@ class DataOptions:
     """Shape of the tail."""
     val_fraction: float | None = None
     """Share of each training class held out for choosing a checkpoint; the data set's own habit by default."""
+    test_fraction: float | None = None
+    """folder without train/ and test/: share of each class held out for testing, whatever the seed (by default 0.2)."""
 
     image_size: int | None = None
     """Side of the images of folder (by default the one they all have) and of ImageNet and its kin (by default 224, cut
@@ -38,6 +41,7 @@ class DataOptions:
             found.append(f"imbalance must be at least 1 (largest class over smallest), got {self.imbalance}.")
         if self.val_fraction is not None and not 0 <= self.val_fraction < 1:
             found.append(f"val_fraction must lie in [0, 1), got {self.val_fraction}.")
+        found += fraction_problems(self, "test_fraction")
         if self.image_size is not None and self.image_size < 8:
             found.append(f"image_size must be at least 8, got {self.image_size}.")
         return found

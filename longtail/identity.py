@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tailmatch.datasets.own_data import name_of
+from tailmatch.engine.files import plain_name
 from tailmatch.longtail.config import LongtailConfig
 
 
@@ -25,7 +27,7 @@ def method_label(config: LongtailConfig) -> str:
 def identity_of(config: LongtailConfig) -> dict[str, Any]:
     """The first entries of result.json."""
     return {
-        "dataset": config.data.dataset,
+        "dataset": name_of(config.data.dataset, config.data.data_root),
         "method": method_label(config),
         "loss": config.loss.name,
         "model": config.method.model,
@@ -37,4 +39,5 @@ def folder_name(config: LongtailConfig) -> str:
     """The name that a run folder gets where none is asked for."""
     words = method_label(config).replace(", ", "-").replace(" ", "-")
     loss = f"-{config.loss.name}" if config.distills else ""
-    return f"{config.data.dataset}-{config.method.model}-{words}{loss}-s{config.run.seed}"
+    dataset = name_of(config.data.dataset, config.data.data_root)
+    return plain_name(f"{dataset}-{config.method.model}-{words}{loss}-s{config.run.seed}")

@@ -45,6 +45,8 @@ class Images(ABC):
     """To which evaluations scale an image before they take its centre; None where the images have their size."""
     labels: dict[str, Tensor]  # int64 [N] of each split
     fingerprint: str
+    held_out: bool = False
+    """Whether the test images were taken out of the training images' folder."""
 
     @abstractmethod
     def batch(self, step: int, profile: Profile) -> Batch:
@@ -81,7 +83,7 @@ class ImagesInMemory(Images):
         )
         dataset = dataset.to(device)
         self._describe(dataset)
-        self.plan, self.seed, self.world = plan, seed, world
+        self.plan, self.seed, self.world, self.held_out = plan, seed, world, dataset.held_out is not None
         self._sets = {"train": dataset.train, "test": dataset.test}
         if dataset.val is not None and len(dataset.val):
             self._sets["val"] = dataset.val

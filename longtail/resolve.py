@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tailmatch.datasets.files.catalog import FILE_DATASETS
+from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.engine.config import read_recipe
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions
@@ -28,6 +29,7 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     if config.method.stage2 is not None:
         config = _with_first_stage(config)
     data, method, optim = config.data, config.method, config.optim
+    data = replace(data, test_fraction=test_fraction_of(data.dataset, data.data_root, data.test_fraction))
     method = replace(
         method,
         model=method.model or STUDENTS.get(data.dataset, STUDENT),
@@ -37,7 +39,9 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     if optim.steps is None and optim.epochs is None:
         optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS_OF.get(data.dataset, EPOCHS))
     optim = _with_warmup(optim, data.dataset, is_second_stage=method.stage2 is not None)
-    config = replace(config, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head))
+    config = replace(
+        config, data=data, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head)
+    )
     if method.drw is not None and optim.epochs is not None:
         first_reweighed_epoch(method.drw, optim.epochs)  # refused before a teacher is trained for the run
     return _with_teacher(config) if config.distills else config

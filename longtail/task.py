@@ -137,6 +137,7 @@ class LongtailTask(Task):
 
     def describe(self) -> dict[str, str]:
         sizes = {f"{name} images": f"{len(labels):,}" for name, labels in self.labels.items()}
+        sizes["test images"] += ", held out" if self.images.held_out else ""
         epochs = {"epochs": f"{self.steps / self.steps_per_epoch:g} of {self.steps_per_epoch} steps"}
         return {**super().describe(), **sizes, **epochs}
 

@@ -10,6 +10,7 @@ from tailmatch.datasets.augment_pools import STRONG_POOL
 from tailmatch.datasets.base import Dataset, ImageSet, unlabeled_set
 from tailmatch.datasets.index_file import read_indices
 from tailmatch.datasets.load import load_dataset
+from tailmatch.datasets.own_data import name_of
 from tailmatch.datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
 from tailmatch.datasets.strong_augment import StrongAugment
 from tailmatch.datasets.weak_augment import WeakAugment
@@ -114,9 +115,10 @@ def build_task(config: SSLConfig, device: torch.device, world: World, parts: Par
 def load_images(config: SSLConfig) -> Dataset:
     """The data set, whole: a long tail is cut from it by the split."""
     data = config.data
-    options = {"extra": data.extra, "fold": data.fold, "image_size": data.image_size}
-    dataset = load_dataset(base_of(data.dataset), data.data_root, seed=config.run.seed, **options)  # type: ignore[arg-type]
-    return replace(dataset, name=data.dataset)
+    names = ("extra", "fold", "image_size", "test_fraction")
+    options = {name: getattr(data, name) for name in names}
+    dataset = load_dataset(base_of(data.dataset), data.data_root, seed=config.run.seed, **options)
+    return replace(dataset, name=name_of(data.dataset, data.data_root))
 
 
 def build_views(dataset: Dataset) -> Views:
@@ -224,7 +226,8 @@ def split_images(dataset: Dataset, config: SSLConfig) -> tuple[ImageSet, ImageSe
         images = ImageSet(
             images=torch.cat([images.images, more.images]), labels=torch.cat([images.labels, more.labels])
         )
-    return dataset.train.subset(labeled), images, split_fingerprint(labeled, unlabeled)
+    parts = [labeled, unlabeled] if dataset.held_out is None else [labeled, unlabeled, dataset.held_out]
+    return dataset.train.subset(labeled), images, split_fingerprint(*parts)
 
 
 def _class_of(part: object) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from tailmatch.datasets.catalog import CATALOG, root_problems
-from tailmatch.engine.options import above, at_least
+from tailmatch.engine.options import above, at_least, fraction_problems
 from tailmatch.errors import unknown_name
 
 Shape = Literal["consistent", "uniform", "reversed"]
@@ -48,6 +48,8 @@ class DataOptions:
     """stl10: draw labels from this official fold of 1,000 images."""
     image_size: int | None = None
     """folder: bring the images to this side."""
+    test_fraction: float | None = None
+    """folder without train/ and test/: share of each class held out for testing, whatever the seed (by default 0.2)."""
     unlabeled_ratio: int | None = None
     """Unlabelled images per labelled image in a step (mu): 7, or 1 for the three oldest algorithms."""
 
@@ -55,6 +57,7 @@ class DataOptions:
         is_word = isinstance(self.labels, str)
         counts = ("labeled_head", "unlabeled_head", "unlabeled_ratio", *([] if is_word else ["labels"]))
         found = above(self, 0, *(name for name in counts if getattr(self, name) is not None))
+        found += fraction_problems(self, "test_fraction")
         factors = ("imbalance", "unlabeled_imbalance")
         found += at_least(self, 1, *(name for name in factors if getattr(self, name) is not None))
         if is_word and self.labels != "all":

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tailmatch.datasets.own_data import name_of
 from tailmatch.engine.files import plain_name
 from tailmatch.ssl.config import AUTO, DataOptions, SSLConfig
 
@@ -11,13 +12,15 @@ def folder_name(config: SSLConfig) -> str:
     data = config.data
     labels = f"head{data.labeled_head}" if data.labeled_head is not None else str(labels_of(data) or "all")
     method = "+".join([config.algorithm.algorithm, *config.algorithm.add_on])
-    return plain_name(f"{data.dataset}_{labels}-{method}-{loss_name(config)}-s{config.run.seed}")
+    return plain_name(
+        f"{name_of(data.dataset, data.data_root)}_{labels}-{method}-{loss_name(config)}-s{config.run.seed}"
+    )
 
 
 def identity_of(config: SSLConfig) -> dict[str, Any]:
     """The entries of result.json that name the method, for grouping runs over seeds."""
     return {
-        "dataset": config.data.dataset,
+        "dataset": name_of(config.data.dataset, config.data.data_root),
         "labels": labels_of(config.data),
         "algorithm": config.algorithm.algorithm,
         "add_ons": list(config.algorithm.add_on),

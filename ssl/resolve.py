@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailmatch.datasets.catalog import CATALOG
+from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.errors import UserError
 from tailmatch.ssl.config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
 from tailmatch.ssl.presets import (
@@ -81,6 +82,7 @@ def _data(data: DataOptions, preset: Preset) -> DataOptions:
         data = replace(data, labeled_indices=data.labeled_indices.expanduser().absolute())
     elif data.labels is None and not is_tailed and not preset.all_labels:
         data = replace(data, labels=DEFAULT_LABELS)
+    data = replace(data, test_fraction=test_fraction_of(data.dataset, data.data_root, data.test_fraction))
     included = data.include_labeled
     if included is None and data.labels != "all":  # else that depends on whether there are others
         included = not is_tailed

@@ -118,5 +118,5 @@ class SSLTask(Task):
         return {
             **super().describe(),
             "unlabelled images": f"{len(self.batches.unlabeled):,}",
-            "test images": f"{len(self.dataset.test):,}",
+            "test images": f"{len(self.dataset.test):,}{', held out' if self.dataset.held_out is not None else ''}",
         }

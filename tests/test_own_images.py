@@ -92,10 +92,10 @@ def test_uneven_draws_and_published_splits(shots: Path, capsys: pytest.CaptureFi
     )
     assert "Class 'great tit' has 2 images, but the split asks for 3" in refusal(capsys, *call, "--labels", 9, *SMALL)
     shown = dry_run(capsys, *call, "--labels", 7, "--labels-by", "proportion")
-    assert (shown["training images"], shown["per class"]) == ("7 labelled", "4 2 1")
+    assert (shown["training images"], shown["per class"]) == ("7 labelled", "ant 4, beetle 2, great tit 1")
     (shots / "fold0.txt").write_text("0\n1\n2\n9\n14\n")
     shown = dry_run(capsys, *call, "--labeled-indices", shots / "fold0.txt")
-    assert (shown["per class"], shown["unlabelled images"]) == ("3 1 1", "15")
+    assert (shown["per class"], shown["unlabelled images"]) == ("ant 3, beetle 1, great tit 1", "15")
     (shots / "fold0.txt").write_text("0\n15\n")
     assert "has the index 15, and the 15 training images" in refusal(
         capsys, *call, "--labeled-indices", shots / "fold0.txt", *SMALL
@@ -106,8 +106,9 @@ def test_a_run_says_and_keeps_which_labels_it_had(shots: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     result = train(dataset="folder", data_root="shots", labels="all", model="wrn-10-1", batch_size=4, steps=2)
     folder = Path(result["folder"])
-    assert folder.name.startswith("folder_all-fixmatch-ce-s0")
+    assert folder.name.startswith("shots_all-fixmatch-ce-s0")
     assert (result["labels"], yaml.safe_load((folder / "config.yaml").read_text())["labels"]) == ("all", "all")
+    assert (result["dataset"], result["class_names"]) == ("shots", list(CLASSES))
     assert [len(result["groups"][name]) for name in ("many", "medium", "few")] == [1, 1, 1]
 
     Path("fold0.txt").write_text("0\n1\n2\n9\n14\n")
@@ -144,3 +145,48 @@ def test_a_suite_takes_them_as_well(
     assert "--labels all" in capsys.readouterr().out
     Path("some.yaml").write_text(suite.replace("LABELS", "[most]"))
     assert "labels must be a whole number or one of all" in refusal(capsys, "suite", "some.yaml", "--dry-run")
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """Classes without train/ and test/ above them."""
+    for place, (name, count) in enumerate(CLASSES.items()):
+        draw_images(tmp_path / "my shots" / name, count, 100 * place)
+    return tmp_path / "my shots"
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "name"),
+    [
+        ("ssl", ("--labels", "all", "--loss", "ikl"), "my-shots_all-fixmatch-ikl-s0"),
+        ("longtail", ("--sampler", "class-balanced"), "my-shots-wrn-10-1-cross-entropy-class-balanced-sampling-s0"),
+    ],
+)
+def test_a_flat_folder_from_the_command_line(
+    task: str,
+    options: tuple[str, ...],
+    name: str,
+    flat: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = (task, "--dataset", "folder", "--data-root", "my shots", *options)
+    shown = dry_run(capsys, *call)
+    assert (shown["per class"], shown["test images"]) == ("ant 8, beetle 3, great tit 1", "3, held out")
+    halved = dry_run(capsys, *call, "--test-fraction", 0.5)
+    assert halved["per class"] == "ant 5, beetle 2, great tit 1"
+    assert halved["split"] != shown["split"]
+    assert "test_fraction must lie between 0 and 1, got 1.0." in refusal(capsys, *call, "--test-fraction", 1)
+
+    assert main([str(word) for word in (*call, *SMALL)]) == 0
+    assert " on my shots, seed 0" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs" / task).iterdir()
+    assert run.name.startswith(name)
+    result = json.loads((run / "result.json").read_text())
+    assert (result["dataset"], result["class_names"]) == ("my shots", list(CLASSES))
+    assert yaml.safe_load((run / "config.yaml").read_text())["test_fraction"] == 0.2
+    assert json.loads((run / "environment.json").read_text())["split_fingerprint"] == shown["split"]
+    assert main(["evaluate", str(run)]) == 0
+    assert "of 3 images" in capsys.readouterr().out

@@ -5,7 +5,7 @@ Free of torch: the processes that decode images, and `data prepare`, need none o
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -122,11 +122,17 @@ def read_inaturalist(file: Path, root: Path) -> FileSet:
     return FileSet.of(root, paths, labels)
 
 
-def read_folders(root: Path, split: str, class_names: Sequence[str] | None = None) -> tuple[FileSet, tuple[str, ...]]:
-    """A folder of classes: `root/split/class/image`, classes and images by name; also the names of the classes.
+def read_folders(
+    root: Path, split: str = "", class_names: Sequence[str] | None = None, skip: Collection[str] = ()
+) -> tuple[FileSet, tuple[str, ...]]:
+    """A folder of classes, `root/split/class/...image`, class by class and by name; also the names of the classes.
+
+    Classes are in alphabetical order, or in that of the numbers where all names are numbers.
 
     Args:
+        split: the folder within the root; empty: the root itself.
         class_names: the classes to expect, such as those of the training images; None: all there are.
+        skip: folders that are no classes.
 
     Raises:
         UserError: if there is no such folder, a class is unknown or has no image.
@@ -134,28 +140,40 @@ def read_folders(root: Path, split: str, class_names: Sequence[str] | None = Non
     place = root / split
     if not place.is_dir():
         raise UserError(f"There is no folder {place}; expected one that holds a folder of images for each class.")
-    names = sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith("."))
-    expected = tuple(names if class_names is None else class_names)
+    names = [entry.name for entry in os.scandir(place) if entry.is_dir() and entry.name[0] != "."]
+    names = sorted(set(names) - set(skip))
     if not names:
-        raise UserError(f"{place} holds no folders; expected one folder of images for each class.")
-    if strange := sorted(set(names) - set(expected)):
-        raise UserError(f"{place} holds {strange[0]!r}, which is not one of the {len(expected)} classes; remove it.")
+        raise UserError(f"{place} holds no folders; it must hold one per class, with that class's images.")
+    if class_names is None:
+        class_names = sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+    if strange := sorted(set(names) - set(class_names)):
+        raise UserError(
+            f"Class {strange[0]!r} is in {place} but not among the {len(class_names)} classes of the training images, "
+            f"and what is never trained cannot be recognised; add training images or take it out."
+        )
     paths: list[str] = []
     labels: list[int] = []
-    for label, name in enumerate(expected):
-        images = sorted(_images_in(place / name)) if name in set(names) else []
-        if not images and class_names is None:
-            raise UserError(f"Class {name!r} has no image in {place / name}; add images or remove the folder.")
-        paths += [f"{split}/{name}/{image}" for image in images]
+    for label, name in enumerate(class_names):
+        images = images_below(place / name)
+        if not images and name in names:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise UserError(f"{place / name} holds no images ({kinds}): add some, or take the class out.")
+        paths += [f"{split}/{name}/{image}".removeprefix("/") for image in images]
         labels += [label] * len(images)
-    return FileSet.of(root, paths, labels), expected
+    return FileSet.of(root, paths, labels), tuple(class_names)
 
 
-def _images_in(folder: Path) -> Iterable[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not entry.name.startswith("."):  # noqa: PTH122
-                yield entry.name
+def images_below(folder: Path) -> list[str]:
+    """The relative paths of all images in a folder, also in nested and linked ones, by name; none if there is none."""
+    found: list[tuple[str, ...]] = []
+    for place, _, names in os.walk(folder, followlinks=True):
+        below = Path(place).relative_to(folder).parts
+        found += [(*below, name) for name in names if _is_image(name)]
+    return ["/".join(parts) for parts in sorted(found)]
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")  # noqa: PTH122
 
 
 def _inside(path: str, where: str) -> str:

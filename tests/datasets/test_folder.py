@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from tailmatch.datasets import folder, load_dataset
+from tailmatch.datasets.own_data import name_of
 from tailmatch.errors import UserError
 
 COLORS = {"apple": (200, 30, 30), "berry": (30, 30, 200), "cedar": (30, 200, 30)}
@@ -153,7 +154,7 @@ def test_empty_class(root):
 
 def test_class_only_in_test(root):
     write_image(root / "test" / "elder" / "a.png", (0, 0, 0))
-    assert f"Class 'elder' is in {root / 'test'} but not in {root / 'train'}" in refusal_of(root)
+    assert f"Class 'elder' is in {root / 'test'} but not among the 3 classes" in refusal_of(root)
 
 
 def test_class_without_test_images_is_fine(root):
@@ -167,9 +168,9 @@ def test_missing_folders(tmp_path, root):
     assert "There is no folder" in refusal_of(tmp_path / "nowhere")
     only_train = tmp_path / "only"
     write_image(only_train / "train" / "a" / "1.png", (0, 0, 0))
-    assert f"There is no folder {only_train / 'test'}" in refusal_of(only_train)
+    assert f"or take --data-root {only_train / 'train'}, of which a share is held out" in refusal_of(only_train)
     (only_train / "test").mkdir()
-    assert f"{only_train / 'test'} holds no images" in refusal_of(only_train)
+    assert f"{only_train / 'test'} holds no folders" in refusal_of(only_train)
     flat = tmp_path / "flat"
     write_image(flat / "train" / "1.png", (0, 0, 0))
     assert f"{flat / 'train'} holds no folders; it must hold one per class" in refusal_of(flat)
@@ -185,3 +186,63 @@ def test_one_class(tmp_path):
 def test_more_pixels_than_memory(root, monkeypatch):
     monkeypatch.setattr(folder.os, "sysconf", lambda name: 64)
     assert "say a smaller --image-size" in refusal_of(root)
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Classes without train/ and test/ above them: ten, five and one image, each of its own shade."""
+    for name, count in {"ant": 10, "bee": 5, "cicada": 1}.items():
+        for number in range(count):
+            write_image(tmp_path / "flat" / name / f"{number}.png", (20 * number, len(name), 0))
+    return tmp_path / "flat"
+
+
+def test_a_flat_folder_is_split_alike_whatever_the_seed(flat):
+    dataset = load_dataset("folder", flat)
+    assert (dataset.name, dataset.class_names) == ("flat", ("ant", "bee", "cicada"))
+    assert dataset.train_class_counts.tolist() == [8, 4, 1]
+    assert dataset.test.class_counts(3).tolist() == [2, 1, 0]
+    assert dataset.held_out.tolist() == [2, 7, 12]
+    assert torch.equal(load_dataset("folder", flat, seed=7).test.images, dataset.test.images)
+    train, test = ({image.numpy().tobytes() for image in part.images} for part in (dataset.train, dataset.test))
+    assert not train & test
+    assert load_dataset("folder", flat, test_fraction=0.5).test.class_counts(3).tolist() == [5, 2, 0]
+
+
+def test_a_flat_folder_may_have_images_for_validation_and_without_a_label(flat):
+    write_image(flat / "unlabeled" / "a.png", (0, 0, 0))
+    write_image(flat / "val" / "bee" / "a.png", (0, 0, 0))
+    dataset = load_dataset("folder", flat)
+    assert (len(dataset.unlabeled), dataset.val.labels.tolist(), dataset.num_classes) == (1, [1], 3)
+
+
+def test_what_cannot_be_held_out_is_refused(root, flat, tmp_path):
+    assert "--test-fraction is for a folder without train/ and test/" in refusal_of(root, test_fraction=0.2)
+    assert "must lie between 0 and 1, got 1" in refusal_of(flat, test_fraction=1.0)
+    for name in ("a", "b"):
+        write_image(tmp_path / "single" / name / "1.png", (0, 0, 0))
+    assert "No class of" in refusal_of(tmp_path / "single")
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no folders" in refusal_of(tmp_path / "empty")
+    with pytest.raises(UserError, match="--test-fraction is an option of dataset folder, got dataset 'digits'"):
+        load_dataset("digits", test_fraction=0.1)
+
+
+def test_a_class_may_be_called_like_a_part(tmp_path):
+    for part in ("train", "test"):
+        for name in ("train", "unlabeled"):
+            write_image(tmp_path / part / name / "1.png", (0, 0, 0))
+    assert load_dataset("folder", tmp_path).class_names == ("train", "unlabeled")
+
+
+def test_own_data_are_called_by_their_place(tmp_path, monkeypatch):
+    (tmp_path / "my shots").mkdir()
+    monkeypatch.chdir(tmp_path / "my shots")
+    assert name_of("folder", ".") == name_of("folder", tmp_path / "my shots") == "my shots"
+    assert name_of("npz", "../medical.npz") == "medical"
+    assert name_of("folder", "digits") == "own-digits"  # or it would be taken for those in every comparison
+    assert (name_of("folder", None), name_of("folder", "/"), name_of("cifar10", "data")) == (
+        "folder",
+        "folder",
+        "cifar10",
+    )

@@ -74,4 +74,4 @@ def test_tails_of_its_own_are_refused(
 ) -> None:
     words = words_for(miniature, tmp_path / "run")
     assert longtail("--dataset", "imagenet-lt", "--imbalance", 10, *words) == 2
-    assert "has its tail and its validation images" in capsys.readouterr().err
+    assert "has its tail, its validation and its test images" in capsys.readouterr().err
