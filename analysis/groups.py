@@ -26,7 +26,7 @@ GROUP_NAMES = ("many", "medium", "few")
 ALL_AND_GROUPS = ("all", *GROUP_NAMES)
 RULES = ("auto", "default", "oltr", "thirds", "none")
 # Benchmarks whose literature agrees on a rule: with it ImageNet-LT has 385/479/136 classes, Places-LT 132/156/77.
-PRESETS = {"imagenet-lt": "default", "places-lt": "oltr", "inaturalist2018": "default"}
+PRESETS = {"imagenet-lt": "default", "places-lt": "default", "inaturalist2018": "default"}
 # Natural data is never quite even: below this ratio of the largest class to the smallest, there is no tail to report.
 BALANCED_UP_TO = 1.5
 

@@ -2,7 +2,7 @@
 
     synchronized   the whole batch of all processes: N processes train as one (the default under torchrun)
     per-process    this process's part of the batch, as most published runs on several GPUs did without saying so
-    chunks:N       N parts of this process's batch apart: one GPU has the statistics of N
+    chunks:N       N parts of the whole batch apart, however many processes share it: one GPU has the statistics of N
 
 Published batch sizes are often over several GPUs, and the statistics then of a part: with other statistics gradients
 of the same images differ widely, so a recipe has to say which.
@@ -24,9 +24,11 @@ from tailmatch.errors import UserError
 def with_batchnorm(model: nn.Module, statistics: str, processes: int) -> nn.Module:
     """The model with every BatchNorm taking its statistics as asked for; parameters and names stay as they are."""
     chunks = batchnorm_chunks(statistics)
-    if chunks is not None:
-        return _replaced(model, ChunkedBatchNorm, chunks)
-    if statistics == "per-process" or processes == 1:
+    if chunks is not None and chunks % processes:
+        raise UserError(f"--batchnorm {statistics} cannot be shared by {processes} processes; start 1 or {chunks}.")
+    if chunks is not None and chunks > processes:
+        return _replaced(model, ChunkedBatchNorm, chunks // processes)
+    if chunks == processes or statistics == "per-process" or processes == 1:
         return model
     if next(model.parameters()).device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -64,7 +66,7 @@ class ChunkedBatchNorm(_BatchNormOfParts):
         size, channels = input.shape[:2]
         if size % self.chunks:
             raise UserError(
-                f"--batchnorm chunks:{self.chunks} needs batches that divide by {self.chunks}, got one of {size} "
+                f"BatchNorm over {self.chunks} chunks needs batches that divide by {self.chunks}, got one of {size} "
                 "images; choose --batch-size so."
             )
         # [B, C, ...] is [B / N, N, C, ...] with the chunk as second axis: one call normalises N C channels apart.

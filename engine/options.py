@@ -81,7 +81,7 @@ class RunOptions:
     channels_last: bool = True
     """Keep images and kernels in channels-last memory order."""
     batchnorm: Annotated[str, tyro.conf.arg(metavar="{synchronized,per-process,chunks:N}")] = "synchronized"
-    """Whose images BatchNorm's statistics are of in training: all processes', each one's, or N parts of each one's."""
+    """Over whose images BatchNorm trains: all processes', each one's own, or N parts of the batch apart."""
     compile: bool = False
     """Compile the model with torch.compile (worth its minute on long GPU runs)."""
     threads: int | None = None

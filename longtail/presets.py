@@ -44,8 +44,8 @@ PAIRS: dict[tuple[str, str], Mapping[str, Mapping[str, Any]]] = {
     ("resnet18", "resnet18"): _pair(4.0, 1.0, 0.5),
 }
 """ImageNet-LT (arXiv 2305.13948 and 2503.08038): by (teacher, student) and loss, the weights of its terms.
-`kd_weight` multiplies the whole loss against the teacher. DKD's are those of its paper for ImageNet (arXiv
-2203.08679)."""
+`kd_weight` multiplies the whole loss against the teacher. DKD's are those of its paper for the balanced ImageNet (arXiv
+2203.08679): none are published for ImageNet-LT."""
 
 
 def published(dataset: str, teacher: str | None, student: str, loss: str) -> dict[str, Any]:

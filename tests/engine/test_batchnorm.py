@@ -53,8 +53,15 @@ def test_chunks_equal_as_many_forwards_of_their_own() -> None:
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     net = with_batchnorm(network(), "chunks:3", 1)
-    with pytest.raises(UserError, match="chunks:3 needs batches that divide by 3, got one of 8 images"):
+    with pytest.raises(UserError, match="over 3 chunks needs batches that divide by 3, got one of 8 images"):
         net(images())
+
+
+def test_processes_share_the_chunks() -> None:
+    assert with_batchnorm(network(), "chunks:4", 2)[1].chunks == 2
+    assert type(with_batchnorm(network(), "chunks:4", 4)[1]) is nn.BatchNorm2d
+    with pytest.raises(UserError, match="chunks:4 cannot be shared by 3 processes; start 1 or 4"):
+        with_batchnorm(network(), "chunks:4", 3)
 
 
 @pytest.mark.parametrize("word", ["chunks", "chunks:1", "chunks:x", "chunks:-2", "sync", ""])

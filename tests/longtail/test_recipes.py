@@ -33,7 +33,8 @@ def with_teacher(recipe: str, loss: str) -> LongtailConfig:
 def test_all_the_recipes_are_there() -> None:
     baselines = {f"imagenet_lt_{name}_baseline" for name in ("x101", "r50", "r18")}
     pairs = {f"imagenet_lt_{name}" for name in ("x101_r50", "x101_r18", "r50_r50", "r18_r18")}
-    assert set(IMAGENET_LT) == baselines | pairs
+    ikl = {f"{pair}_{kind}" for pair in pairs for kind in ("ikl", "ikl_released")}
+    assert set(IMAGENET_LT) == baselines | pairs | ikl
     assert {"cifar10_lt", "cifar100_lt", "digits_lt"} <= set(recipe_names())
 
 
@@ -67,6 +68,7 @@ def test_imagenet_lt_is_the_published_recipe(recipe: str) -> None:
     assert (optim.weight_decay, optim.decay_all, optim.clip_grad, optim.ema_decay) == (5e-4, True, None, 0)
     assert (config.label_loss.name, config.method.sampler) == ("cross-entropy", "instance")
     assert config.distillation.label_weight == 1
+    assert (config.run.precision, config.run.batchnorm) == ("fp32", "chunks:4")
 
     steps_per_epoch = EpochPlan(images=TRAIN_IMAGES, batch_size=128, seed=0).steps_per_epoch
     assert steps_per_epoch == ITERATIONS
@@ -105,6 +107,18 @@ def test_loss_weights_are_the_published_ones(recipe: str) -> None:
     dkd = with_teacher(recipe, "dkd")
     assert (dkd.loss.alpha, dkd.loss.beta, dkd.loss.temperature) == (1, 0.5, 1)
     assert (kl.distillation.teacher, kl.method.model) in PAIRS
+
+
+@pytest.mark.parametrize("pair", list(PUBLISHED))
+def test_ikl_has_a_recipe_as_in_the_paper_and_one_as_in_the_released_command(pair: str) -> None:
+    paper, released = (
+        config_of("--config", f"{pair}_{kind}", "--teacher-checkpoint", "teacher.pth")
+        for kind in ("ikl", "ikl_released")
+    )
+    assert (paper.loss.weights, paper.loss.weight_temperature) == ("class", 1)
+    assert (released.loss.weights, released.loss.weight_temperature) == ("sample", 100)
+    for config in (paper, released):
+        assert (config.loss.name, (config.loss.alpha, config.loss.beta)) == ("ikl", PUBLISHED[pair][1])
 
 
 def test_what_is_given_counts_more_than_what_is_published() -> None:
