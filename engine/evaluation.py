@@ -38,8 +38,15 @@ class Evaluations:
         return max(self.rows, key=lambda row: row["test"]["all"])["test"]
 
     @property
-    def median_of_last(self) -> Accuracy:
-        tail = [row["test"] for row in self.rows[-LAST:]]
+    def median_of_last(self) -> Accuracy | None:
+        """The median of the last twenty; None unless all of them lie in the second half of the training.
+
+        A median over the way up would say how the training began, and not where it ended.
+        """
+        late = [row["test"] for row in self.rows if 2 * row["step"] > self.rows[-1]["step"]]
+        if len(late) < LAST:
+            return None
+        tail = late[-LAST:]
         values = {group: [row[group] for row in tail if row[group] is not None] for group in ALL_AND_GROUPS}
         return {group: median(found) if found else None for group, found in values.items()}
 
@@ -52,7 +59,9 @@ class Evaluations:
         """The part of result.json that speaks of accuracy."""
         if not self.rows:
             return {}
-        accuracy = {"last": self.last, "best": self.best, f"median_of_last_{LAST}": self.median_of_last}
+        accuracy = {"last": self.last, "best": self.best}
+        if (middle := self.median_of_last) is not None:
+            accuracy[f"median_of_last_{LAST}"] = middle
         chosen = self.selected_row()
         if chosen is None:
             return {"accuracy": accuracy}

@@ -7,6 +7,7 @@ checkpoint or a function of the step, so a run that was cut off anywhere and res
 import copy
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
 from tailmatch.engine.batchnorm import with_batchnorm
 from tailmatch.engine.checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
+from tailmatch.engine.confusions import write_confusions
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
 from tailmatch.engine.evaluation import Evaluations, accuracy_of, show
@@ -22,7 +24,7 @@ from tailmatch.engine.optim import WeightAverage, build_optimizer, set_learning_
 from tailmatch.engine.options import OptimOptions, RunOptions
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.progress import Progress
-from tailmatch.engine.records import RunFolder
+from tailmatch.engine.records import RunFolder, write_predictions
 from tailmatch.engine.schedule import build_schedule
 from tailmatch.engine.seeding import derived_seed, random_state, set_random_state
 from tailmatch.engine.stopping import Interrupted, StopSignals
@@ -138,13 +140,9 @@ class Trainer:
             self._evaluate()
         if self.world.is_main:
             test = self._logits(model, "test")
-            self.folder.write_predictions(
-                test,
-                self.task.labels["test"],
-                self.task.train_class_counts,
-                self.task.class_names,
-                **self.task.predictions(),
-            )
+            self._write_predictions("predictions.npz", test, **self.task.predictions())
+            pictures = partial(self.task.pictures, "test")
+            write_confusions(self.folder.path / "confusions.npz", test, self.task.labels["test"], pictures)
             save_weights(self.folder.path / "weights.safetensors", model.state_dict(), self.task.card())
             self._write_result("finished")
             self.folder.close()
@@ -158,21 +156,21 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float | None]:
         model = self._evaluated_model()
-        found = {split: self._accuracy(model, split) for split in self.task.labels}
+        logits = {split: self._logits(model, split) for split in self.task.labels}
+        found = {split: self._accuracy(logits[split], split) for split in logits}
         row = {f"eval/accuracy/{group}": found["test"][group] for group in ALL_AND_GROUPS}
         if "val" in found:
             row |= {f"eval/val_accuracy/{group}": found["val"][group] for group in ALL_AND_GROUPS}
         if self.average is not None:
-            found["online"] = self._accuracy(self.task.model, "test")
+            found["online"] = self._accuracy(self._logits(self.task.model, "test"), "test")
             row["eval/online_accuracy/all"] = found["online"]["all"]
         self.evaluations.add(self.step, **found)
-        self._keep_selected(model)
+        self._keep_selected(model, logits["test"])
         if self.world.is_main:
             self._write_result("running")
         return row | self.task.metrics()
 
-    def _accuracy(self, model: nn.Module, split: str) -> dict[str, float | None]:
-        logits = self._logits(model, split)
+    def _accuracy(self, logits: Tensor, split: str) -> dict[str, float | None]:
         if bool(logits.isnan().any()):  # the last update broke the weights, and no loss has seen them yet
             self._fail("The network's outputs", "nan", self.step)
         return accuracy_of(logits, self.task.labels[split], self.task.groups)
@@ -181,11 +179,17 @@ class Trainer:
         with torch.inference_mode(), self.autocast():
             return self.task.logits(model.eval(), split)
 
-    def _keep_selected(self, model: nn.Module) -> None:
-        """Where a validation set chooses, keep the weights it would choose."""
+    def _keep_selected(self, model: nn.Module, test: Tensor) -> None:
+        """Where a validation set chooses, keep the weights it would choose and what they say of the test images."""
         chosen = self.evaluations.selected_row()
         if chosen is self.evaluations.rows[-1] and self.world.is_main:
             save_weights(self.folder.path / "selected.safetensors", model.state_dict(), self.task.card())
+            self._write_predictions("predictions_selected.npz", test)
+
+    def _write_predictions(self, name: str, logits: Tensor, **more: Tensor) -> None:
+        task = self.task
+        counts, names = task.train_class_counts, task.class_names
+        write_predictions(self.folder.path / name, logits, task.labels["test"], counts, names, **more)
 
     # -- numbers ------------------------------------------------------------------------------------------------------
 

@@ -131,12 +131,6 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.path / "result.json", {"schema": SCHEMA, **result})
 
-    def write_predictions(
-        self, logits: Tensor, labels: Tensor, counts: Tensor, names: tuple[str, ...], **more: Tensor
-    ) -> None:
-        """The evaluated model's logits on the test set, as predictions.npz."""
-        write_predictions(self.path / "predictions.npz", logits, labels, counts, names, **more)
-
     # -- metrics ------------------------------------------------------------------------------------------------------
 
     def open_metrics(self, from_step: int) -> None:

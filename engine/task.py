@@ -91,6 +91,10 @@ class Task(ABC):
         """More arrays for predictions.npz, such as a teacher's logits."""
         return {}
 
+    def pictures(self, split: str, indices: Tensor) -> Tensor | None:
+        """uint8 [n, C, H, W]: some images of an evaluated set, for people to look at; None where there are none."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """More entries for result.json."""
         return {}

@@ -9,6 +9,7 @@ Shape suffixes: B images of a step, N of a whole split.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tailmatch.datasets.base import Dataset, ImageSet
 from tailmatch.datasets.files.load import FileDataset
 from tailmatch.datasets.files.loader import EvalPlan, ImageLoader, Plan
+from tailmatch.datasets.files.views import draws_of
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
@@ -61,6 +63,10 @@ class Images(ABC):
         self.channels, self.image_size = dataset.channels, dataset.image_size
         self.mean, self.std = dataset.mean, dataset.std
 
+    @abstractmethod
+    def pictures(self, split: str, indices: Tensor) -> Tensor:
+        """uint8 [n, channels, H, W]: some images of a split as evaluation sees them, not normalised."""
+
     def close(self) -> None:  # noqa: B027  (only readers of files have anything to close)
         """End what runs in the background."""
 
@@ -104,6 +110,10 @@ class ImagesInMemory(Images):
         for images in self._sets[name].images.split(EVALUATED_AT_ONCE):
             yield self._normalize(images)
 
+    def pictures(self, split: str, indices: Tensor) -> Tensor:
+        images = self._sets[split].images
+        return images[indices.to(images.device)]
+
 
 class ImagesInFiles(Images):
     """A data set too large for memory, decoded by processes of their own while the model computes."""
@@ -138,6 +148,10 @@ class ImagesInFiles(Images):
         with ImageLoader(files, self._view, plan, plan.steps, workers=self._workers, device=self._device) as evaluation:
             for decoded in evaluation.batches():
                 yield self._normalize(decoded.images)
+
+    def pictures(self, split: str, indices: Tensor) -> Tensor:
+        files = self._files[split]
+        return torch.stack([self._view(Path(files.path(i)).read_bytes(), draws_of(0, 0, i)) for i in indices.tolist()])
 
     def close(self) -> None:
         self._training.close()

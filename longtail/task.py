@@ -123,6 +123,9 @@ class LongtailTask(Task):
             short_side=images.short_side,
         )
 
+    def pictures(self, split: str, indices: Tensor) -> Tensor:
+        return self.images.pictures(split, indices)
+
     def synchronize(self) -> None:
         self.method.synchronize()
 

@@ -37,11 +37,10 @@ def run(config: SSLConfig) -> int:
 def summary(path: Path, result: dict[str, Any]) -> str:
     """The closing table: accuracy, pseudo-labels, speed, where everything is and what to do next."""
     accuracy = result["accuracy"]
-    rows = [
-        ("accuracy, last", show(accuracy["last"], groups=True)),
-        ("median of last 20", show(accuracy["median_of_last_20"])),
-        ("best on test", f"{show(accuracy['best'])}  (optimistic: chosen on the test set)"),
-    ]
+    rows = [("accuracy, last", show(accuracy["last"], groups=True))]
+    if "median_of_last_20" in accuracy:
+        rows.append(("median of last 20", show(accuracy["median_of_last_20"])))
+    rows.append(("best on test", f"{show(accuracy['best'])}  (optimistic: chosen on the test set)"))
     quality = result.get("pseudo_labels")
     if quality and quality["utilisation"] is not None:
         right = "n/a" if quality["accuracy"] is None else f"{100 * quality['accuracy']:.1f} %"

@@ -73,15 +73,22 @@ class SSLTask(Task):
         self.quality.observe(pseudo.labels, pseudo.weight, self.batches.unlabeled.labels[index])
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
-        images = {"test": self.dataset.test, "val": self.dataset.val}[split]
-        assert images is not None
-        found = predict(model, images.images, self.batches.views.plain)
+        found = predict(model, self._images(split), self.batches.views.plain)
         for add_on in self.add_ons:
             found = add_on.evaluated(found)
         return found
 
     def card(self) -> Card:
         return card_of(self.dataset, self.model, self.model_name, self.add_ons, self.batches.views.plain)
+
+    def pictures(self, split: str, indices: Tensor) -> Tensor:
+        images = self._images(split)
+        return images[indices.to(images.device)]
+
+    def _images(self, split: str) -> Tensor:
+        images = {"test": self.dataset.test, "val": self.dataset.val}[split]
+        assert images is not None
+        return images.images
 
     def predict(self, images: Tensor) -> Tensor:
         """What the evaluated model says of uint8 images; the same on every process, and training goes on after it."""

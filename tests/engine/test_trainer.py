@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -121,8 +122,11 @@ def test_the_validation_set_selects_weights_and_both_accuracies_are_reported(
     result = toy_trainer(tmp_path, 24).fit()
     val = [(row["eval/val_accuracy/all"], -row["step"]) for row in rows_of(tmp_path) if "eval/val_accuracy/all" in row]
     assert result["val_accuracy"]["selected_step"] == -max(val)[1]
-    assert set(result["accuracy"]) == {"last", "best", "median_of_last_20", "selected_on_val"}
+    assert set(result["accuracy"]) == {"last", "best", "selected_on_val"}
     assert (tmp_path / "selected.safetensors").is_file()
+    with np.load(tmp_path / "predictions_selected.npz") as file:
+        right = (file["logits"].argmax(1) == file["labels"]).mean()
+    assert right == pytest.approx(result["accuracy"]["selected_on_val"]["all"])
 
 
 def test_evaluations_add_up() -> None:
@@ -131,14 +135,26 @@ def test_evaluations_add_up() -> None:
 
     evaluations = Evaluations()
     assert evaluations.report() == {}
-    for step in range(1, 31):
+    for step in range(1, 41):
         evaluations.add(step, test=at(0.9 if step == 5 else step / 100))
+        if step == 39:
+            assert set(evaluations.report()["accuracy"]) == {"last", "best", "median_of_last_20"}
     report = evaluations.report()
     assert set(report) == {"accuracy"}
-    assert report["accuracy"]["last"] == at(0.30)
+    assert report["accuracy"]["last"] == at(0.40)
     assert report["accuracy"]["best"] == at(0.9)
     median = report["accuracy"]["median_of_last_20"]
-    assert median == {"all": pytest.approx(0.205), "many": pytest.approx(0.1025), "medium": None, "few": 1.0}
+    assert median == {"all": pytest.approx(0.305), "many": pytest.approx(0.1525), "medium": None, "few": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("steps", "there"), [([*range(1, 21)], False), ([*range(1, 38)], False), ([1, *range(50, 70)], True)]
+)
+def test_a_median_of_twenty_needs_twenty_late_evaluations(steps: list[int], there: bool) -> None:
+    evaluations = Evaluations()
+    for step in steps:
+        evaluations.add(step, test={"all": 0.5, "many": None, "medium": None, "few": None})
+    assert ("median_of_last_20" in evaluations.report()["accuracy"]) == there
 
 
 def test_accuracies_in_words() -> None:

@@ -49,6 +49,9 @@ def test_teacher_and_student(longtail: Longtail, miniature: Miniature, tmp_path:
     np.testing.assert_allclose(
         arrays["teacher_logits"], np.load(teacher / "predictions.npz")["logits"], rtol=1e-4, atol=1e-4
     )
+    mistakes = np.load(student / "confusions.npz")
+    assert mistakes["images"].shape == (len(mistakes["index"]), 32, 32, 3)
+    assert (arrays["labels"][mistakes["index"]] == mistakes["true"][mistakes["pair"]]).all()
 
 
 def test_second_stages_and_samplers_read_files_too(longtail: Longtail, miniature: Miniature, tmp_path: Path) -> None:
