@@ -13,7 +13,9 @@ An empty group has no accuracy (None), never 0. A class without test samples has
 This file needs numpy alone, so that training can report the same numbers as the analysis.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +60,16 @@ class Groups:
         for number, (_, classes) in enumerate(self.items()):
             place[list(classes)] = number
         return place
+
+
+def class_tags(class_names: Sequence[str]) -> list[str]:
+    """What metrics call each class: `class_great_tit`, of the characters that TensorBoard leaves as they are.
+
+    Names that come out alike are told apart by the classes' numbers.
+    """
+    tags = ["class_" + re.sub(r"[^-\w.]", "_", name) for name in class_names]
+    times = Counter(tags)
+    return [tag if times[tag] == 1 else f"{tag}_{number}" for number, tag in enumerate(tags)]
 
 
 def split_classes(

@@ -4,10 +4,12 @@ The true labels of unlabelled images are used here and nowhere else. `PseudoLabe
 returns reaches a loss.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from tailmatch.analysis.groups import ALL_AND_GROUPS, Groups
+from tailmatch.analysis.groups import ALL_AND_GROUPS, Groups, class_tags
 from tailmatch.engine.distributed import sum_over_processes
 
 
@@ -17,9 +19,9 @@ class PseudoLabelQuality(nn.Module):
     counts: Tensor
     reported: Tensor
 
-    def __init__(self, num_classes: int, groups: Groups) -> None:
+    def __init__(self, class_names: Sequence[str], groups: Groups) -> None:
         super().__init__()
-        self.groups = groups
+        self.groups, self.tags, num_classes = groups, class_tags(class_names), len(class_names)
         self.register_buffer("counts", torch.zeros(3, num_classes))
         self.register_buffer("reported", torch.zeros(3, num_classes))
 
@@ -45,8 +47,8 @@ class PseudoLabelQuality(nn.Module):
             classes = torch.tensor(range(len(seen)) if part == "all" else getattr(self.groups, part), dtype=torch.long)
             found[f"ssl/utilisation/{part}"] = _share(accepted[classes], seen[classes])
             found[f"ssl/pseudo_label_accuracy/{part}"] = _share(right[classes], accepted[classes])
-        for c in range(len(seen)):
-            found[f"ssl/pseudo_label_accuracy/class_{c}"] = _share(right[c], accepted[c])
+        for c, tag in enumerate(self.tags):
+            found[f"ssl/pseudo_label_accuracy/{tag}"] = _share(right[c], accepted[c])
         return found
 
     def last(self) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tailmatch.analysis.groups import split_classes
 from tailmatch.datasets.base import Dataset
-from tailmatch.datasets.contact_sheet import save_contact_sheet
+from tailmatch.datasets.contact_sheet import save_contact_sheet, spread_over_classes
 from tailmatch.engine.card import Card
 from tailmatch.engine.distributed import from_main_process
 from tailmatch.engine.predict import predict
@@ -52,7 +52,7 @@ class SSLTask(Task):
             self.labels["val"] = dataset.val.labels
         self.uses_unlabeled = batches.sizes[1] > 0
         self.images_per_step = sum(batches.sizes)
-        self.quality = PseudoLabelQuality(dataset.num_classes, self.groups).to(dataset.train.images.device)
+        self.quality = PseudoLabelQuality(dataset.class_names, self.groups).to(dataset.train.images.device)
         self.state = nn.ModuleDict({"algorithm": algorithm, "quality": self.quality})
 
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
@@ -108,15 +108,16 @@ class SSLTask(Task):
         if found is None:
             return {}
         values = found.detach().float().cpu()
-        classes = {f"ssl/threshold/class_{c}": float(value) for c, value in enumerate(values)} if values.ndim else {}
+        by_class = zip(self.quality.tags, values.tolist(), strict=True) if values.ndim else ()
+        classes = {f"ssl/threshold/{tag}": value for tag, value in by_class}
         return {"ssl/threshold/mean": float(values.mean()), **classes}
 
     def begin(self, folder: Path) -> None:
-        draw = generator(0, "contact sheet")
-        pictured = self.batches.unlabeled.images[:PICTURED].cpu()
-        if len(pictured):
-            rows = self.batches.views.rows(pictured, draw)
-            save_contact_sheet(folder / "views.png", *rows.values(), captions=tuple(rows))
+        labeled = self.batches.labeled
+        shown = spread_over_classes(labeled.labels.cpu(), PICTURED).to(labeled.images.device)
+        rows = self.batches.views.rows(labeled.images[shown].cpu(), generator(0, "contact sheet"))
+        titles = [self.class_names[label] for label in labeled.labels[shown].tolist()]
+        save_contact_sheet(folder / "views.png", *rows.values(), captions=tuple(rows), titles=titles)
 
     def facts(self) -> dict[str, Any]:
         return {"pseudo_labels": self.quality.last()} if self.uses_unlabeled else {}

@@ -21,7 +21,7 @@ from tailmatch.analysis.charts.base import (
     width_of_panels,
 )
 from tailmatch.analysis.charts.data import class_table, curve, frequency_source
-from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.groups import ALL_AND_GROUPS, class_tags
 from tailmatch.analysis.runs import Method, Run
 from tailmatch.analysis.style import GROUP_TITLES
 
@@ -280,7 +280,10 @@ class Thresholds(CurveChart):
 
 
 def _last_thresholds(run: Run, class_ids: list[int]) -> np.ndarray | None:
-    values = [curve(run, f"ssl/threshold/class_{c}") for c in class_ids]
+    tags = class_tags(run.class_names)
+    if any(f"ssl/threshold/{tag}" not in run.metrics_frame for tag in tags):
+        tags = [f"class_{c}" for c in range(run.num_classes)]  # runs of old call classes by their numbers
+    values = [curve(run, f"ssl/threshold/{tags[c]}") for c in class_ids]
     if not values or any(series.empty for series in values):
         return None
     return np.array([float(series.iloc[-1]) for series in values])

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import yaml
 from safetensors.numpy import save_file
 
+from tailmatch.analysis.groups import class_tags
+
 Array = npt.NDArray[np.float32]
 FEATURES = 16
 GROUPS = ("many", "medium", "few")
@@ -120,7 +122,9 @@ def write_run(
     config["loss"] = {"name": loss, **({"beta": 0.1} if loss in ("ikl", "gkl") else {})}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     write_environment(folder, seed)
-    write_metrics(folder, accuracy, counts_C, generator, ssl=task == "ssl", steps=steps)
+    # Where the classes have names of their own, tags have them; else their numbers, as in runs of old.
+    tags = class_tags(names) if class_names else [f"class_{c}" for c in range(classes)]
+    write_metrics(folder, accuracy, counts_C, generator, tags=tags if task == "ssl" else None, steps=steps)
     if weights:
         norms = 0.6 + (1 - tail_skill) * 0.5 * np.log(np.maximum(counts_C, 1)) / np.log(counts_C.max())
         head = generator.standard_normal((classes, FEATURES)).astype(np.float32)
@@ -150,7 +154,7 @@ def write_metrics(
     counts: npt.NDArray[np.int64],
     generator: np.random.Generator,
     *,
-    ssl: bool,
+    tags: Sequence[str] | None,
     steps: int,
 ) -> None:
     """Twenty evaluations that rise to the final accuracy, with the SSL curves where the task has them."""
@@ -162,18 +166,18 @@ def write_metrics(
         row["train/lr"] = 0.03 * float(np.cos(7 * np.pi * step / (16 * steps)))
         for group, value in accuracy.items():
             row[f"eval/accuracy/{group}"] = None if value is None else value * progress
-            if ssl:
+            if tags:
                 ease = {"all": 0.8, "many": 0.95, "medium": 0.75, "few": 0.45}[group]
                 jitter = float(generator.normal(0, 0.008))
                 row[f"ssl/utilisation/{group}"] = None if value is None else ease * progress + jitter
                 row[f"ssl/pseudo_label_accuracy/{group}"] = (
                     None if value is None else min(1, 0.55 + 0.4 * ease + jitter)
                 )
-        if ssl:
+        if tags:
             row["ssl/threshold/mean"] = 0.95 * (0.4 + 0.6 * progress)
-            for c, count in enumerate(counts):
-                row[f"ssl/threshold/class_{c}"] = 0.95 * (0.4 + 0.6 * progress * float(count / counts.max()) ** 0.2)
-                row[f"ssl/pseudo_label_accuracy/class_{c}"] = 0.9 * progress
+            for tag, count in zip(tags, counts, strict=True):
+                row[f"ssl/threshold/{tag}"] = 0.95 * (0.4 + 0.6 * progress * float(count / counts.max()) ** 0.2)
+                row[f"ssl/pseudo_label_accuracy/{tag}"] = 0.9 * progress
         lines.append(json.dumps(row))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 

@@ -228,7 +228,9 @@ def test_a_step_logged_twice_counts_once_and_the_later_value_wins(tmp_path: Path
     assert curves(read(tmp_path), ["train/loss"])["value"].tolist() == [2, 1]
 
 
-def test_pseudo_labels_and_thresholds_are_in_the_table(ssl_methods: list[Method], methods: list[Method]) -> None:
+def test_pseudo_labels_and_thresholds_are_in_the_table(
+    ssl_methods: list[Method], methods: list[Method], tmp_path: Path
+) -> None:
     assert set(PseudoLabels(ssl_methods).frame()["tag"]) == {
         f"ssl/{what}/{group}"
         for what in ("utilisation", "pseudo_label_accuracy")
@@ -236,6 +238,9 @@ def test_pseudo_labels_and_thresholds_are_in_the_table(ssl_methods: list[Method]
     }
     thresholds = Thresholds(ssl_methods).frame()
     assert (thresholds["tag"] == "ssl/threshold/class").sum() == 10
+    write_run(tmp_path / "run", task="ssl", class_names=[f"bird {c}" for c in range(10)], weights=False)
+    named_classes = Thresholds(read(tmp_path)).frame().dropna(subset="class_id")
+    assert named_classes["value"].tolist() == thresholds.dropna(subset="class_id")["value"].tolist()
     for chart in (PseudoLabels, Thresholds):
         with pytest.raises(NoData, match="no run logged"):
             chart(methods).frame()

@@ -13,6 +13,7 @@ from tailmatch.analysis.groups import (
     RULES,
     Groups,
     class_accuracy,
+    class_tags,
     group_accuracy,
     groups_from_lists,
     split_classes,
@@ -166,3 +167,8 @@ def test_uneven_test_classes_count_alike_in_a_group() -> None:
     labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])
     assert group_accuracy(predictions, labels, Groups("given", many=(0, 1)), 3)["many"] == 0.5
     assert np.isnan(class_accuracy(predictions, labels, 3)[2])
+
+
+def test_tags_keep_the_names_of_classes_and_tell_them_apart() -> None:
+    assert class_tags(["0", "great tit", "Ä/b"]) == ["class_0", "class_great_tit", "class_Ä_b"]
+    assert class_tags(["a b", "a_b", "c"]) == ["class_a_b_0", "class_a_b_1", "class_c"]

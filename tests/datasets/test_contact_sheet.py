@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tailmatch.datasets.contact_sheet import draw_contact_sheet, save_contact_sheet
+from tailmatch.datasets.contact_sheet import draw_contact_sheet, save_contact_sheet, spread_over_classes
 from tailmatch.errors import UserError
 
 
@@ -36,6 +36,24 @@ def test_small_images_are_magnified_and_captions_take_a_line_each() -> None:
     assert (captioned[:14] < 255).any(), "the caption is not written"
 
 
+def test_titles_take_a_line_and_stay_within_their_columns() -> None:
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    plain = draw_contact_sheet(images)
+    sheet = draw_contact_sheet(images, titles=["", "a name that is far too long for one picture ✓"])
+    line = sheet.shape[0] - plain.shape[0]
+    np.testing.assert_array_equal(sheet[line:], plain)
+    written = (sheet[:line] < 255).any(axis=(0, 2)).nonzero()[0]
+    assert 68 <= written.min() < written.max() < 2 + 66 + 64
+
+
+def test_images_are_spread_over_the_classes() -> None:
+    labels = torch.tensor([2, 0, -1, 0, 0, 2, 1])
+    assert spread_over_classes(labels, 6).tolist() == [1, 3, 6, 0, 5]
+    assert spread_over_classes(labels, 3).tolist() == [1, 6, 0]
+    assert spread_over_classes(labels, 2).tolist() == [1, 0]  # the first and the last of the classes
+    assert spread_over_classes(torch.arange(100), 12).tolist()[::11] == [0, 99]
+
+
 def test_the_file_holds_the_sheet(tmp_path: Path) -> None:
     images = _images(2, 3, 32, 32)
     save_contact_sheet(tmp_path / "views.png", images, images, captions=["weak", "strong"])
@@ -50,5 +68,7 @@ def test_refusals() -> None:
         draw_contact_sheet()
     with pytest.raises(UserError, match=r"\[2, 3, 8, 8\], \[1, 3, 8, 8\].*one shape"):
         draw_contact_sheet(images, images[:1])
+    with pytest.raises(UserError, match="Got 1 titles for 2 images"):
+        draw_contact_sheet(images, titles=["cat"])
     with pytest.raises(UserError, match="Got 1 captions for 2 rows"):
         draw_contact_sheet(images, images, captions=["weak"])

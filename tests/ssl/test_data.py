@@ -69,13 +69,14 @@ def test_views_are_drawn_independently_and_only_where_one_is_needed(small_datase
 def test_quality_counts_weights_and_leaves_unknown_labels_out():
     from tailmatch.analysis import split_classes
 
-    quality = PseudoLabelQuality(3, split_classes([30, 9, 3], rule="thirds"))
+    quality = PseudoLabelQuality(("ant", "great tit", "great-tit"), split_classes([30, 9, 3], rule="thirds"))
     pseudo, weight = torch.tensor([0, 1, 1, 2, 0]), torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0])
     quality.observe(pseudo, weight, torch.tensor([0, 0, 1, 2, -1]))
     found = quality.report()
     assert found["ssl/utilisation/all"] == 2.5 / 4
     assert found["ssl/pseudo_label_accuracy/all"] == 2 / 2.5
     assert found["ssl/utilisation/few"] == 1
-    assert found["ssl/pseudo_label_accuracy/class_1"] is None
+    assert found["ssl/pseudo_label_accuracy/class_great_tit"] is None
+    assert found["ssl/pseudo_label_accuracy/class_great-tit"] == 1
     assert quality.last() == {"utilisation": 2.5 / 4, "accuracy": 2 / 2.5}
     assert quality.report()["ssl/utilisation/all"] is None

@@ -114,12 +114,12 @@ def test_what_a_run_shows(small_dataset, small_net, tmp_path):
     evaluated = [row for row in rows if "eval/accuracy/all" in row]
     assert [row["step"] for row in evaluated] == [4, 8]
     tags = {"ssl/utilisation/all", "ssl/utilisation/few", "ssl/pseudo_label_accuracy/all"}
-    tags |= {"ssl/pseudo_label_accuracy/class_3", "ssl/threshold/mean", "ssl/threshold/class_3"}
+    tags |= {"ssl/pseudo_label_accuracy/class_d", "ssl/threshold/mean", "ssl/threshold/class_d"}
     tags |= {"eval/online_accuracy/all", "train/loss_consistency", "train/loss_supervised", "train/loss_fairness"}
     assert tags <= set(evaluated[-1])
     assert math.isclose(
         evaluated[-1]["ssl/threshold/mean"],
-        sum(evaluated[-1][f"ssl/threshold/class_{c}"] for c in range(4)) / 4,
+        sum(evaluated[-1][f"ssl/threshold/class_{c}"] for c in "abcd") / 4,
         rel_tol=1e-5,
     )
     assert (tmp_path / "run" / "views.png").read_bytes()[:4] == b"\x89PNG"
