@@ -60,7 +60,7 @@ def environment(threads: int | None, **more: str) -> dict[str, str]:
 
 def python_path() -> str:
     """PYTHONPATH with the folder that this package was imported from in front."""
-    package, given = str(Path(tailmatch.__path__[0]).resolve().parent), os.environ.get("PYTHONPATH", "")
+    package, given = str(Path(tailmatch.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([package, *(place for place in given.split(os.pathsep) if place and place != package)])
 
 
