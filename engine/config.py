@@ -124,16 +124,20 @@ def read_recipe(config: Config, path: Path, task: str) -> Config:
     return with_values(config, values)
 
 
-def task_of(path: Path) -> str | None:
-    """The task that a recipe or a recorded configuration is for; None where it does not say."""
-    return _word(path, "task")
+def word_of(path: Path, name: str) -> str | None:
+    """What a recipe or a recorded configuration says of one option, its task for one, before anything else in it is
+    looked at; None where it says nothing.
+    """
+    root = _read_nodes(path)
+    pairs = [] if root is None else root.value
+    return next((value.value for key, value in pairs if key.value == name and isinstance(value, yaml.ScalarNode)), None)
 
 
 def starting_point(config_type: Any, task: str, dataset: str | None, recipe: str | None) -> Any:
     """What a command line or a suite changes: the defaults that suit its data set, with its recipe's differences."""
     path = None if recipe is None else recipe_path(recipe)
     if dataset is None and path is not None:
-        dataset = _word(path, "dataset")
+        dataset = word_of(path, "dataset")
     suited = config_type() if dataset is None else config_type.suited_to(dataset)
     return suited if path is None else read_recipe(suited, path, task)
 
@@ -159,13 +163,6 @@ def to_yaml(config: Any, task: str) -> str:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def _word(path: Path, name: str) -> str | None:
-    """What the file says of one option, before anything else in it is looked at; None where it says nothing."""
-    root = _read_nodes(path)
-    pairs = [] if root is None else root.value
-    return next((value.value for key, value in pairs if key.value == name and isinstance(value, yaml.ScalarNode)), None)
 
 
 def _read_nodes(path: Path) -> yaml.MappingNode | None:

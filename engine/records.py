@@ -20,6 +20,7 @@ from tailmatch import __version__
 from tailmatch.engine.files import write_atomically, write_json, write_text
 from tailmatch.engine.locks import locked
 from tailmatch.engine.program import program_name
+from tailmatch.engine.recorded import is_finished, result_of
 from tailmatch.errors import UserError
 
 SCHEMA = 1
@@ -79,19 +80,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     def result(self) -> dict[str, Any]:
-        """The result as last written; empty before the first."""
-        try:
-            return json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise UserError(
-                f"{self.path / 'result.json'} is not JSON ({error}); remove it and resume the run."
-            ) from None
+        return result_of(self.path)
 
     @property
     def is_finished(self) -> bool:
-        return self.result().get("status") == "finished"
+        return is_finished(self.path)
 
     def write_config(self, text: str) -> None:
         write_text(self.config_file, text)

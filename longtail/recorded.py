@@ -6,9 +6,8 @@ The folder is named by a user: it may be of another task, unfinished, or altered
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from tailmatch.engine.config import read_recipe
+from tailmatch.engine.config import read_recipe, word_of
+from tailmatch.engine.recorded import is_finished
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import LongtailConfig
 
@@ -29,41 +28,19 @@ def recorded_network(folder: Path) -> RecordedNetwork:
     path = folder / "config.yaml"
     if not is_finished(folder):
         raise UserError(
-            f"{folder} is not a finished run: it needs config.yaml and weights.safetensors; finish it with --resume, "
-            "or give the file of a checkpoint."
+            f"{folder} is not a finished run: no result.json there says so; finish it with --resume, or give the file "
+            "of a checkpoint."
         )
-    lines = recorded_lines(path)
-    if lines.get("task") == "longtail":
+    if word_of(path, "task") == "longtail":
         config = read_recipe(LongtailConfig(), path, "longtail")
         method, scale = config.method, config.label_loss.scale
         model = method.model
         head = HEAD_OF_STAGE[method.stage2] if method.stage2 else method.head or "linear"
     else:  # other tasks train networks with their own classifiers
-        named = lines.get("model")
-        model, head, scale = named if isinstance(named, str) else None, "linear", None
+        model, head, scale = word_of(path, "model"), "linear", None
     if model is None:
         raise UserError(
             f"{path} names no network (model: NAME), so it is not what a run wrote; give the weights of the run as a "
             "file, with --teacher NETWORK."
         )
     return RecordedNetwork(model=model, head=head, scale=scale if head == "cosine" else None)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run was begun there and has left its weights."""
-    return (folder / "config.yaml").is_file() and (folder / "weights.safetensors").is_file()
-
-
-def recorded_lines(path: Path) -> dict[str, object]:
-    """The `name: value` lines of a recorded configuration, before anything is known of its task."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        # This loader makes nothing but strings, lists and mappings, so no value can be malformed.
-        lines = yaml.load(text, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        lines = None
-    if not isinstance(lines, dict):
-        raise UserError(
-            f"{path} does not hold the `name: value` lines of a run's configuration; give the folder of another run."
-        )
-    return lines

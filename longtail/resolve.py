@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.own_data import test_fraction_of
-from tailmatch.engine.config import read_recipe
+from tailmatch.engine.config import read_recipe, word_of
+from tailmatch.engine.recorded import is_finished
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.longtail.presets import COSINE_SCALE, STUDENT, STUDENTS, TRAINED_TEACHERS, published
-from tailmatch.longtail.recorded import is_finished, recorded_lines
 
 EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
 EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/
@@ -141,8 +141,8 @@ def first_stage_config(stage1: Path) -> LongtailConfig:
         raise UserError(
             f"{stage1} is not a finished run of `longtail`; train one, or finish it with --resume {stage1}."
         )
-    task = recorded_lines(stage1 / "config.yaml").get("task", "longtail")
-    if task != "longtail":  # said alone: its options are unknown here, every one
+    task = word_of(stage1 / "config.yaml", "task")
+    if task not in (None, "longtail"):  # said alone: its options are unknown here, every one
         raise UserError(f"{stage1} is a run of `{task}`; a second stage starts from a run of `longtail`.")
     earlier = read_recipe(LongtailConfig(), stage1 / "config.yaml", "longtail")
     if earlier.method.stage2 is not None:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tailmatch._public import load_named
 from tailmatch.commands import TASKS
-from tailmatch.engine.config import flat, read_recipe, task_of, with_values
+from tailmatch.engine.config import flat, read_recipe, with_values, word_of
 from tailmatch.engine.device import pick_device
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluation import accuracy_of, show
@@ -70,7 +70,7 @@ def load_weights(task: Task, path: Path) -> None:
 
 
 def _task_name(path: Path) -> str:
-    name = task_of(path)
+    name = word_of(path, "task")
     if name not in TASKS:
         raise UserError(f"{path} names the task {name!r}; evaluate knows: {', '.join(TASKS)}.")
     return name

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tailmatch.engine.recorded import result_of
 from tailmatch.engine.stopping import StopSignals
 from tailmatch.engine.suite.engines import Engine, Started
 from tailmatch.engine.suite.plan import PlannedRun
 from tailmatch.engine.suite.progress import SuiteProgress
-from tailmatch.engine.suite.state import State, last_words, result_of, share_done, state_of
+from tailmatch.engine.suite.state import State, last_words, share_done, state_of
 
 REFUSED = 2
 """The exit code of a run that the user has to mend: trying it again would end the same."""

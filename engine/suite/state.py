@@ -9,6 +9,7 @@ from typing import Any
 
 from tailmatch.engine.config import read_recipe, recorded
 from tailmatch.engine.options import EXECUTION_ONLY
+from tailmatch.engine.recorded import is_finished, result_of
 from tailmatch.engine.suite.plan import PlannedRun
 from tailmatch.errors import UserError
 
@@ -25,18 +26,9 @@ class State(Enum):
 
 
 def state_of(folder: Path) -> State:
-    if result_of(folder).get("status") == "finished":
+    if is_finished(folder):
         return State.FINISHED
     return State.BEGUN if (folder / "config.yaml").is_file() else State.NEW
-
-
-def result_of(folder: Path) -> dict[str, Any]:
-    """result.json; empty where there is none that can be read."""
-    try:
-        content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def share_done(folder: Path) -> float:

@@ -173,11 +173,14 @@ def test_large_predictions_are_halved_where_they_fit(tmp_path: Path, scale: floa
         assert file["logits"].dtype == expected
 
 
-def test_a_result_that_is_not_json_is_said(tmp_path: Path) -> None:
+def test_a_torn_result_is_none_and_its_run_can_go_on(tmp_path: Path) -> None:
     folder = finished(tmp_path / "run")
-    (folder.path / "result.json").write_text("{")
-    with pytest.raises(UserError, match=r"result\.json is not JSON .*; remove it and resume the run\."):
-        folder.result()
+    assert folder.is_finished
+    for torn in ("{", "[]", '"finished"'):
+        (folder.path / "result.json").write_text(torn)
+        assert not folder.is_finished
+    with pytest.raises(UserError, match="already holds an unfinished run; go on with it by --resume"):
+        folder.refuse_other_runs()
 
 
 def test_no_result_yet(tmp_path: Path) -> None:

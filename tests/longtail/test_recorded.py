@@ -15,7 +15,7 @@ def run_folder(path: Path, config: str) -> Path:
     """A folder that looks finished, with this configuration."""
     path.mkdir()
     (path / "config.yaml").write_text(config)
-    (path / "weights.safetensors").touch()
+    (path / "result.json").write_text('{"status": "finished"}')
     return path
 
 
@@ -30,9 +30,9 @@ def test_knows_the_network_and_its_classifier(tmp_path: Path) -> None:
 
 
 ALTERED = {
-    "task: [longtail": "does not hold the `name: value` lines",
-    "- task: longtail": "does not hold the `name: value` lines",
-    "": "does not hold the `name: value` lines",
+    "task: [longtail": "config.yaml:1 is not YAML",
+    "- task: longtail": "must hold `name: value` lines, got a list",
+    "": "names no network",
     "{task: longtail}": "names no network",
     "{task: ssl, model: [cnn-digits]}": "names no network",
     "{task: longtail, model: resnet20, stage2: crd}": "stage2 must be one of crt, lws, tau-norm, ncm",
@@ -50,7 +50,7 @@ def test_an_altered_configuration_is_refused(longtail: Longtail, tmp_path: Path,
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "teacher", "")
     (folder / "config.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="does not hold the `name: value` lines"):
+    with pytest.raises(UserError, match="is not a text file"):
         recorded_network(folder)
 
 
