@@ -14,7 +14,7 @@ from tailmatch.datasets.load import load_dataset
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
 from tailmatch.errors import UserError
-from tailmatch.longtail.config import TRAINS_NOTHING, LongtailConfig
+from tailmatch.longtail.config import TRAINS_NOTHING, DistillationOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.longtail.heads import replace_head
 from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
@@ -49,6 +49,24 @@ def build_task(config: LongtailConfig, device: torch.device, world: World) -> Lo
         notes=notes,
     )
     return with_teacher(task, config, device) if config.distills else task
+
+
+def rehearsed(config: LongtailConfig, device: torch.device, alone: bool = False) -> LongtailTask:
+    """The same for a suite's look ahead: a teacher must load, and what it says of the test images is left for later.
+
+    Args:
+        alone: leave out the teacher, which is yet to be trained.
+    """
+    given = config.distillation
+    without = replace(config, loss=TeacherLossOptions(), distillation=DistillationOptions())
+    task = build_task(without, device, World())
+    if alone or not config.distills:
+        return task
+    name = given.teacher
+    if given.teacher_checkpoint is not None:
+        name, _ = _teacher_network(name, given.teacher_checkpoint, task.images)
+    untrained = replace(given, teacher=name, teacher_checkpoint=None)
+    return with_teacher(task, replace(config, distillation=untrained), device)
 
 
 def build_images(config: LongtailConfig, device: torch.device, world: World) -> tuple[Images, Timetable]:

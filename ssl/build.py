@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from tailmatch.datasets.splits import split_fingerprint, ssl_split, unlabeled_pr
 from tailmatch.datasets.strong_augment import StrongAugment
 from tailmatch.datasets.weak_augment import WeakAugment
 from tailmatch.engine.distributed import World
+from tailmatch.engine.options import RunOptions
 from tailmatch.errors import UserError
 from tailmatch.losses.build import build_loss
 from tailmatch.losses.modules import TeacherLoss
@@ -29,6 +31,7 @@ from tailmatch.ssl.alignment import Alignment, build_alignment
 from tailmatch.ssl.batches import Batches, Views
 from tailmatch.ssl.card import network_in
 from tailmatch.ssl.config import SSLConfig
+from tailmatch.ssl.data_options import DataOptions
 from tailmatch.ssl.presets import PRESETS
 from tailmatch.ssl.resolve import base_of
 from tailmatch.ssl.targets import build_targets
@@ -110,6 +113,17 @@ def build_task(config: SSLConfig, device: torch.device, world: World, parts: Par
         # An add-on of the user's own may put more around the network than a name can say.
         model_name=config.algorithm.model if parts.model is None and network_in(model) is network else None,
     )
+
+
+def rehearsed(config: SSLConfig, device: torch.device, alone: bool = False) -> SSLTask:
+    """The same for a suite's look ahead, where many configurations share their images."""
+    images = _images_of(config.data, config.run.seed)
+    return build_task(config, device, World(), Parts(dataset=images))
+
+
+@lru_cache(maxsize=1)
+def _images_of(data: DataOptions, seed: int) -> Dataset:
+    return load_images(SSLConfig(data=data, run=RunOptions(seed=seed)))
 
 
 def load_images(config: SSLConfig) -> Dataset:

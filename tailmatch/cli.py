@@ -80,13 +80,15 @@ def _dispatch(words: list[str]) -> int:
 def run_suite(config: Any) -> int:
     """A suite checks its runs by their tasks' own rules, which engine/ does not know and is handed here."""
     from tailmatch.engine.suite import run as suite
+
+    return suite.run(config, _training_task)
+
+
+def _training_task(name: str) -> Any:
     from tailmatch.engine.suite.plan import TrainingTask
 
-    def find_task(name: str) -> TrainingTask:
-        task = task_named(name)
-        return TrainingTask(load_named(task.config), load_named(task.resolved))
-
-    return suite.run(config, find_task)
+    task = task_named(name)
+    return TrainingTask(load_named(task.config), load_named(task.resolved), f"tailmatch.{task.rehearse}")
 
 
 def _overview() -> str:

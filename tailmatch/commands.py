@@ -15,6 +15,7 @@ class Command:
     # Of those that train, which take recipes, run folders and --resume:
     resolved: str = ""  # what fills in the defaults that depend on other options
     build: str = ""  # what makes the task, with its data and its network
+    rehearse: str = ""  # the same for a suite's look ahead: quicker, and as far as can be known before
 
     @property
     def trains(self) -> bool:
@@ -28,6 +29,7 @@ COMMANDS = {
         "ssl.command:run",
         resolved="ssl.resolve:resolved",
         build="ssl.build:build_task",
+        rehearse="ssl.build:rehearsed",
     ),
     "longtail": Command(
         "learn from a long tail, alone or from a teacher",
@@ -35,6 +37,7 @@ COMMANDS = {
         "longtail.command:run",
         resolved="longtail.resolve:resolved",
         build="longtail.build:build_task",
+        rehearse="longtail.build:rehearsed",
     ),
     "evaluate": Command("test saved weights again", "evaluate_config:EvaluateConfig", "evaluate:run"),
     "analyze": Command(

@@ -3,6 +3,7 @@
 Free of torch. The tasks are handed in, since engine/ knows none.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,11 @@ class TrainingTask:
     config_type: type
     resolved: Callable[[Any], Any]
     """Fills in the defaults that depend on other options."""
+    rehearse: str
+    """What builds the task, data and network included, by its name, since importing it brings torch."""
 
 
+_REASONS_SHOWN = 5
 FindTask = Callable[[str], TrainingTask]
 
 
@@ -42,21 +46,68 @@ class PlannedRun:
     needs: tuple[str, ...]
     """Runs that must be finished before it starts."""
     config: Any
+    rehearse: str | None
+    """What builds it (see TrainingTask); None while its options depend on a run that it needs."""
     dataset: str
     report: str
+    where: str
+    """`file:line` of its block."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a run cannot be."""
+
+    name: str
+    where: str
+    reason: str
+
+
+def refuse(refusals: Sequence[Refusal], total: int) -> None:
+    """One error for all runs that cannot be, those of one reason together; nothing where there are none."""
+    alike: dict[str, list[Refusal]] = defaultdict(list)
+    for refusal in refusals:
+        alike[refusal.reason].append(refusal)
+    lines = []
+    for reason, refused in list(alike.items())[:_REASONS_SHOWN]:
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        lines.append(f"{refused[0].where}: {refused[0].name}{more}: {reason}")
+    if len(alike) > _REASONS_SHOWN:
+        lines.append(f"... and {len(alike) - _REASONS_SHOWN} other reasons")
+    if len(lines) > 1:
+        lines.insert(0, f"{len(refusals)} of {total} runs cannot be trained:")
+    if lines:
+        raise UserError("\n  ".join(lines))
 
 
 def plan(suite: SuiteConfig, find_task: FindTask) -> list[PlannedRun]:
     """The runs of a suite, those of the first seed first, each after what it needs.
 
     Raises:
-        UserError: for the first run whose options its task refuses, with the suite's file and line.
+        UserError: for all runs whose options their tasks refuse, with the suite's file and line.
     """
     grid = read_grid(suite_path(suite.name), suite.seeds)
+    runs, refusals = planned(suite, find_task, grid)
+    refuse(refusals, len(grid))
+    return runs
+
+
+def planned(suite: SuiteConfig, find_task: FindTask, grid: Sequence[GridRun]) -> tuple[list[PlannedRun], list[Refusal]]:
+    """The runs that can be, in order, and why the others cannot."""
     planner = _Planner(suite, find_task, grid)
-    runs = [planner.planned(run) for run in grid]
+    runs, refusals = [], []
+    for run in grid:
+        try:
+            runs.append(planner.planned(run))
+        except _Refused as error:
+            refusals.append(Refusal(run.name, run.where, str(error)))
     seeds = list(dict.fromkeys(run.seed for run in grid))
-    return _needs_first(sorted(runs, key=lambda run: seeds.index(run.seed)))
+    by_seed = sorted(runs, key=lambda run: seeds.index(run.seed))
+    return (by_seed if refusals else _needs_first(by_seed)), refusals
+
+
+class _Refused(UserError):
+    """What a task says of one run's options."""
 
 
 class _Planner:
@@ -73,17 +124,18 @@ class _Planner:
         needs = {option: needed(run, block, self.grid) for option, block in run.references().items()}
         values = {**run.values, **{option: str(self.suite.folder / other.name) for option, other in needs.items()}}
         words = (*self._words(run, values, task), *self.suite.words)
-        config = self._config(run, words, task)
         try:
-            config = check(with_values(config, {"seed": run.seed}))
+            config = check(with_values(self._config(run, words, task), {"seed": run.seed}))
         except UserError as error:
-            raise UserError(f"{run.where}: {run.name}: {error}") from None
+            raise _Refused(str(error)) from None
+        rehearse: str | None = task.rehearse
         try:
             config = task.resolved(config)
         except UserError as error:
             # What it needs may not be there yet, and is looked at again when the run starts.
             if not needs:
-                raise UserError(f"{run.where}: {run.name}: {error}") from None
+                raise _Refused(str(error)) from None
+            rehearse = None
         dataset = str(flat(config)["dataset"])
         return PlannedRun(
             name=run.name,
@@ -93,18 +145,18 @@ class _Planner:
             words=(*words, "--seed", str(run.seed)),
             needs=tuple(dict.fromkeys(other.name for other in needs.values())),
             config=config,
+            rehearse=rehearse,
             dataset=dataset,
             report=run.report or "-".join(dict.fromkeys([dataset, *run.setting])),
+            where=run.where,
         )
 
     def _config(self, run: GridRun, words: tuple[str, ...], task: TrainingTask) -> Any:
         """The configuration of these words, parsed once for all seeds."""
         key = (run.task, *words)
         if key not in self._parsed:
-            try:
-                self._parsed[key] = parse_run(task.config_type, run.task, words, f"options of {run.name}: {run.task}")
-            except UserError as error:
-                raise UserError(f"{run.where}: {run.name}: {error}") from None
+            program = f"options of {run.name}: {run.task}"
+            self._parsed[key] = parse_run(task.config_type, run.task, words, program, task.resolved)
         return self._parsed[key]
 
     def _words(self, run: GridRun, values: dict[str, Value], task: TrainingTask) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tailmatch.engine.locks import locked
 from tailmatch.engine.program import program_name
 from tailmatch.engine.suite.config import SuiteConfig
 from tailmatch.engine.suite.engines import Engine, core_count, environment, local_engine, program, words_of
+from tailmatch.engine.suite.look_ahead import check_data
 from tailmatch.engine.suite.plan import FindTask, PlannedRun, plan
 from tailmatch.engine.suite.schedule import Outcome, Schedule
 from tailmatch.engine.suite.state import State, chosen, refuse_changed, share_done, state_of
@@ -32,6 +33,8 @@ def run(suite: SuiteConfig, find_task: FindTask) -> int:
     if suite.dry_run:
         print(_listing(runs, engine))
         return ALL_FINISHED
+    if suite.engine == "local":  # a cluster's data may lie where its nodes are
+        check_data(runs, engine.threads)
     suite.folder.mkdir(parents=True, exist_ok=True)
     refusal = f"Another call of this suite is writing to {suite.folder}; wait for its end, or choose another --out."
     with locked(suite.folder / ".lock", refusal):

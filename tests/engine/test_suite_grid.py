@@ -17,8 +17,8 @@ from tailmatch.ssl.config import SSLConfig
 from tailmatch.ssl.resolve import resolved as ssl_resolved
 
 TASKS = {
-    "ssl": TrainingTask(SSLConfig, ssl_resolved),
-    "longtail": TrainingTask(LongtailConfig, longtail_resolved),
+    "ssl": TrainingTask(SSLConfig, ssl_resolved, "tailmatch.ssl.build:rehearsed"),
+    "longtail": TrainingTask(LongtailConfig, longtail_resolved, "tailmatch.longtail.build:rehearsed"),
 }
 
 

@@ -39,8 +39,10 @@ def a_run(folder: Path, *words: str) -> PlannedRun:
         words=words,
         needs=(),
         config=SSLConfig(),
+        rehearse=None,
         dataset="digits",
         report="digits",
+        where="mine.yaml:1",
     )
 
 

@@ -1,0 +1,72 @@
+"""What a suite finds out before its first run starts: whether every run can be built. Free of torch.
+
+Building reads the data and makes the network, in a process of its own (rehearsal.py): once for each kind of run, as
+seeds and losses change neither.
+"""
+
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tailmatch.engine.suite.engines import environment
+from tailmatch.engine.suite.plan import PlannedRun, Refusal, refuse
+from tailmatch.engine.suite.state import LOG, State, last_words, state_of
+from tailmatch.errors import UserError
+
+_NO_MATTER = ("loss", "label_loss", "optim", "run", "call")
+_OF_OPTIM = ("batch_size", "steps", "epochs")
+
+
+def check_data(runs: Sequence[PlannedRun], threads: int | None) -> None:
+    """Refuse the runs that their data or their networks do not allow, all in one error."""
+    new = [run for run in runs if run.rehearse is not None and state_of(run.folder) is State.NEW]
+    alike: dict[Any, list[PlannedRun]] = {}
+    for run in new:
+        alike.setdefault(_kind(run), []).append(run)
+    answers = rehearse([of_kind[0] for of_kind in alike.values()], threads)
+    refuse(
+        [
+            Refusal(run.name, run.where, answer["refused"])
+            for of_kind, answer in zip(alike.values(), answers, strict=True)
+            if "refused" in answer
+            for run in of_kind
+        ],
+        len(runs),
+    )
+
+
+def rehearse(runs: Sequence[PlannedRun], threads: int | None, seconds: float = 0.0) -> list[dict[str, Any]]:
+    """What rehearsal.py answers for these runs; with a limit of seconds, for the first of them."""
+    if not runs:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        answers = Path(folder) / "answers.jsonl"
+        asked = [(run.rehearse, run.config, bool(run.needs)) for run in runs]
+        wish = {"runs": asked, "answers": str(answers), "threads": threads, "seconds": seconds}
+        with (Path(folder) / LOG).open("wb") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "tailmatch.engine.suite.rehearsal"],
+                input=pickle.dumps(wish),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(threads),
+                check=False,
+            )
+        found = [json.loads(line) for line in answers.read_text().splitlines()] if answers.exists() else []
+        if done.returncode:
+            raise UserError(f"{runs[len(found)].name} cannot be built: {' '.join(last_words(Path(folder)))}")
+        return found
+
+
+def _kind(run: PlannedRun) -> Any:
+    """What building a run depends on, the seed aside."""
+    config = run.config
+    no_matter = {*_NO_MATTER, "distillation"} if run.needs else _NO_MATTER  # its teacher is of its seed
+    parts = [getattr(config, field.name) for field in fields(config) if field.name not in no_matter]
+    return run.task, *parts, *(getattr(config.optim, name, None) for name in _OF_OPTIM)
