@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def load_dataset(
         raise UserError(f"A head count or shape of a long tail was given for {name!r} without its --imbalance.")
 
     place = None if root is None else Path(root).expanduser()
-    sets = _read(row.base or name, place, download, given)
+    sets = _read(row, place, download, given)
     dataset = _described(name_of(name, place), sets, row, flip=flip, crop_padding=crop_padding)
     val_fraction = row.val_fraction if val_fraction is None else val_fraction
     if val_fraction:
@@ -135,27 +136,12 @@ def _check_options(name: str, row: DatasetRow, given: Iterable[str]) -> None:
             raise UserError(f"--{option.replace('_', '-')} is an option of dataset {owners}, got dataset {name!r}.")
 
 
-def _read(name: str, root: Path | None, download: bool, options: Mapping[str, Any]) -> ReadSets:
+def _read(row: DatasetRow, root: Path | None, download: bool, options: Mapping[str, Any]) -> ReadSets:
     # Each reader is imported when it is asked for: scikit-learn and torchvision take most of a second each.
-    if name == "digits":
-        from tailmatch.datasets.digits import read_digits
-
-        return read_digits()
-    if name == "folder":
-        from tailmatch.datasets.folder import read_folder
-
-        return read_folder(root, **options)
-    if name == "npz":
-        from tailmatch.datasets.npz import read_npz
-
-        return read_npz(root)
-    from tailmatch.datasets.torchvision_sets import read_cifar, read_stl10, read_svhn
-
-    if name == "svhn":
-        return read_svhn(root, download, **options)
-    if name == "stl10":
-        return read_stl10(root, download, **options)
-    return read_cifar(name.upper(), root, download)
+    module, _, function = row.reader.partition(":")
+    read = getattr(import_module(f"tailmatch.datasets.{module}"), function)
+    start: tuple[Any, ...] = {"library": (), "download": (root, download), "own": (root,)}[row.source]
+    return read(*start, **row.reader_options, **options)
 
 
 def _described(name: str, sets: ReadSets, row: DatasetRow, *, flip: bool | None, crop_padding: int | None) -> Dataset:

@@ -19,7 +19,7 @@ from tailmatch.torchvision_import import torchvision
 DEFAULT_ROOT = Path("data")
 
 
-def read_cifar(class_name: str, root: Path | None, download: bool) -> ReadSets:
+def read_cifar(root: Path | None, download: bool, class_name: str) -> ReadSets:
     """`class_name`: CIFAR10 or CIFAR100 of torchvision."""
     cifar = _torchvision_class(class_name)
     train = _read(cifar, root, download, _archive(cifar), train=True)
@@ -93,7 +93,7 @@ def _read(source: Callable[..., Any], root: Path | None, download: bool, archive
                 f"delete {folder / file_name} and run again, or {by_hand}."
             ) from error
         state = "truncated or altered" if _is_partly_there(source, folder, file_name) else "missing"
-        raise UserError(f"{title} is {state} in {folder}: run again with --download, or {by_hand}.") from error
+        raise UserError(f"{title} is {state} in {folder}: load it with download=True, or {by_hand}.") from error
     except (OSError, HTTPException) as error:
         if not download:
             raise UserError(f"{title} cannot be read from {folder} ({error}).") from error

@@ -6,9 +6,10 @@ Each task's configuration is a frozen dataclass of such groups. The command line
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tyro
 
@@ -50,6 +51,11 @@ class OptimOptions:
     """Largest norm of the gradient; none by default."""
     ema_decay: float = 0.999
     """Decay of the moving average of the weights, which is what gets evaluated; 0 turns it off."""
+
+    @classmethod
+    def usual(cls, values: Mapping[str, Any]) -> Self:
+        """What is usual of a data set, where its options are of this group; else the defaults."""
+        return cls(**{option.name: values[option.name] for option in fields(cls) if option.name in values})
 
     def problems(self) -> list[str]:
         found = at_least(self, 0, "weight_decay", "warmup") + above(self, 0, "batch_size", "lr", "gamma")

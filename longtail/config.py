@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tailmatch.datasets.catalog import root_problems
-from tailmatch.datasets.files.catalog import FILE_DATASETS
+from tailmatch.datasets.catalog import defaults_of, root_problems
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
 from tailmatch.errors import unknown_name
 from tailmatch.longtail.data_options import DataOptions
@@ -137,14 +136,9 @@ class EpochOptions(OptimOptions):
         return found
 
 
-# The defaults are the recipe of the embedded data set: 437 images of 8 x 8 pixels, seconds on two cores.
-DIGITS = EpochOptions(batch_size=32, lr=0.1, schedule="cosine", ema_decay=0.0)
-# The published ones of CIFAR-LT and ImageNet-LT, as the recipes in configs/ have them; the other sets of ImageNet-size
-# photographs take ImageNet-LT's.
-_PUBLISHED = EpochOptions(batch_size=128, nesterov=False, decay_all=True, ema_decay=0.0)
-CIFAR_LT = replace(_PUBLISHED, lr=0.1, schedule="multistep", milestones=(0.8, 0.9), gamma=0.01, weight_decay=2e-4)
-IMAGENET_LT = replace(_PUBLISHED, lr=0.05, schedule="cosine")
-OPTIMISATION = {"cifar10-lt": CIFAR_LT, "cifar100-lt": CIFAR_LT, **dict.fromkeys(FILE_DATASETS, IMAGENET_LT)}
+def _optimisation(dataset: str) -> EpochOptions:
+    """What is usual of a data set, but for what depends on the run's other options (see `resolve`)."""
+    return replace(EpochOptions.usual(defaults_of(dataset, "longtail")), epochs=None, warmup=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,14 +150,14 @@ class LongtailConfig:
     label_loss: LabelLossOptions = field(default_factory=LabelLossOptions)
     distillation: tyro.conf.OmitArgPrefixes[DistillationOptions] = field(default_factory=DistillationOptions)
     loss: TeacherLossOptions = field(default_factory=TeacherLossOptions)
-    optim: tyro.conf.OmitArgPrefixes[EpochOptions] = DIGITS
+    optim: tyro.conf.OmitArgPrefixes[EpochOptions] = field(default_factory=lambda: _optimisation(DataOptions.dataset))
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
     call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)
 
     @classmethod
     def suited_to(cls, dataset: str) -> "LongtailConfig":
-        """The defaults for a data set: its published optimisation, or that of digits where there is none."""
-        return cls(optim=OPTIMISATION.get(dataset, DIGITS))
+        """The defaults for a data set: its published optimisation, or ours where there is none."""
+        return cls(optim=_optimisation(dataset))
 
     @property
     def distills(self) -> bool:

@@ -6,20 +6,6 @@ Free of torch, since the configuration is resolved before anything is built.
 from collections.abc import Mapping
 from typing import Any
 
-STUDENTS = {
-    "digits": "wrn-digits",
-    "digits-lt": "wrn-digits",
-    "imagenet": "resnet50",
-    "imagenet-lt": "resnet50",
-    "inaturalist2018": "resnet50",
-    "places-lt": "resnet50",
-}
-STUDENT = "resnet32"
-"""The student wherever nothing else is usual: CIFAR-LT's."""
-
-TRAINED_TEACHERS = {"digits": "wrn-16-2-relu", "digits-lt": "wrn-16-2-relu"}
-"""Data sets small enough that a teacher is trained on the way, and its network."""
-
 COSINE_SCALE = 30.0
 """LDAM's factor on the logits of its cosine classifier (arXiv 1906.07413); plain cosines lie between -1 and 1."""
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from tailmatch.datasets.files.catalog import FILE_DATASETS
+from tailmatch.datasets.catalog import defaults_of
 from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.engine.config import read_recipe, word_of
 from tailmatch.engine.recorded import is_finished
@@ -15,11 +15,9 @@ from tailmatch.errors import UserError
 from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.label_options import LabelLossOptions
-from tailmatch.longtail.presets import COSINE_SCALE, STUDENT, STUDENTS, TRAINED_TEACHERS, published
+from tailmatch.longtail.presets import COSINE_SCALE, published
 
-EPOCHS, SECOND_STAGE_EPOCHS = 60, 10
-EPOCHS_OF = {"cifar10-lt": 200, "cifar100-lt": 200, **dict.fromkeys(FILE_DATASETS, 90)}  # as published, see configs/
-WARMUP, WARMUP_OF = 5.0, dict.fromkeys(FILE_DATASETS, 10.0)
+SECOND_STAGE_EPOCHS = 10
 _TRAINED_STAGES = ("crt", "lws")
 _NEEDS_LINEAR_HEAD = ("lws", "tau-norm")
 
@@ -30,15 +28,16 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
         config = _with_first_stage(config)
     data, method, optim = config.data, config.method, config.optim
     data = replace(data, test_fraction=test_fraction_of(data.dataset, data.data_root, data.test_fraction))
+    usual = defaults_of(data.dataset, "longtail")
     method = replace(
         method,
-        model=method.model or STUDENTS.get(data.dataset, STUDENT),
+        model=method.model or usual["model"],
         head=None if method.stage2 else method.head or ("cosine" if config.label_loss.name == "ldam" else "linear"),
         sampler=method.sampler or ("class-balanced" if method.stage2 in _TRAINED_STAGES else "instance"),
     )
     if optim.steps is None and optim.epochs is None:
-        optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else EPOCHS_OF.get(data.dataset, EPOCHS))
-    optim = _with_warmup(optim, data.dataset, is_second_stage=method.stage2 is not None)
+        optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else usual["epochs"])
+    optim = _with_warmup(optim, 0.0 if method.stage2 else usual["warmup"])
     config = replace(
         config, data=data, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head)
     )
@@ -47,9 +46,8 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     return _with_teacher(config) if config.distills else config
 
 
-def _with_warmup(optim: EpochOptions, dataset: str, *, is_second_stage: bool) -> EpochOptions:
+def _with_warmup(optim: EpochOptions, usual: float) -> EpochOptions:
     """The warm-up in epochs. What starts from a trained network needs none, and has none as published."""
-    usual = 0.0 if is_second_stage else WARMUP_OF.get(dataset, WARMUP)
     if optim.epochs is None:
         return optim if optim.warmup is not None else replace(optim, warmup=usual)
     if optim.warmup is None:
@@ -86,12 +84,13 @@ def _with_teacher(config: LongtailConfig) -> LongtailConfig:
     checkpoint = given.teacher_checkpoint
     teacher = given.teacher
     if checkpoint is None:
-        if dataset not in TRAINED_TEACHERS:
+        usual = defaults_of(dataset, "longtail")
+        if "teacher" not in usual:
             raise UserError(
                 f"--loss {config.loss.name} compares with a teacher: give --teacher-checkpoint (and --teacher, unless "
                 f"it is a run folder); one is trained by `longtail --dataset {dataset} --model NETWORK --loss none`."
             )
-        teacher = teacher or TRAINED_TEACHERS[dataset]
+        teacher = teacher or usual["teacher"]
     else:
         checkpoint = checkpoint.expanduser().absolute()  # a resumed run may start elsewhere
     table = published(dataset, teacher, str(config.method.model), config.loss.name)

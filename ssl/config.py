@@ -3,11 +3,12 @@
 An option that is None takes the value of the algorithm's preset or of the data set; `resolve.resolved` fills it in.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
 
+from tailmatch.datasets.catalog import defaults_of
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, at_least
 from tailmatch.errors import unknown_name
 from tailmatch.losses.catalog import LOSSES
@@ -103,19 +104,8 @@ class ConsistencyOptions(LossOptions):
         return [] if self.name == AUTO else super().problems()
 
 
-# The defaults are the recipe of the embedded data set: 1,352 images of 8 x 8 pixels, a minute on two cores.
-DIGITS = OptimOptions(steps=800, batch_size=32, lr=0.05, weight_decay=1e-3, ema_decay=0.99)
-# FixMatch's for photographs, and the length that long-tailed methods agree on, as the recipes in configs/ have them.
-FIXMATCH = OptimOptions(steps=2**20)
-LONG_TAILED = OptimOptions(steps=250_000)
-OPTIMISATION = {
-    "cifar10": FIXMATCH,
-    "cifar100": replace(FIXMATCH, weight_decay=1e-3),
-    "svhn": FIXMATCH,
-    "stl10": FIXMATCH,
-    "cifar10-lt": LONG_TAILED,
-    "cifar100-lt": LONG_TAILED,
-}
+def _optimisation(dataset: str) -> OptimOptions:
+    return OptimOptions.usual(defaults_of(dataset, "ssl"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +115,11 @@ class SSLConfig:
     data: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     algorithm: tyro.conf.OmitArgPrefixes[AlgorithmOptions] = field(default_factory=AlgorithmOptions)
     loss: ConsistencyOptions = field(default_factory=ConsistencyOptions)
-    optim: tyro.conf.OmitArgPrefixes[OptimOptions] = DIGITS
+    optim: tyro.conf.OmitArgPrefixes[OptimOptions] = field(default_factory=lambda: _optimisation(DataOptions.dataset))
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
     call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)
 
     @classmethod
     def suited_to(cls, dataset: str) -> "SSLConfig":
-        """The defaults for a data set: its published optimisation, or that of digits where there is none."""
-        return cls(optim=OPTIMISATION.get(dataset, DIGITS))
+        """The defaults for a data set: its published optimisation, or ours where there is none."""
+        return cls(optim=_optimisation(dataset))

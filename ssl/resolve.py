@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from tailmatch.datasets.catalog import CATALOG
+from tailmatch.datasets.catalog import CATALOG, defaults_of
 from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.errors import UserError
 from tailmatch.ssl.config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
@@ -16,19 +16,7 @@ from tailmatch.ssl.presets import (
     Preset,
 )
 
-# FixMatch's networks; cnn-digits is ours.
-MODELS = {"digits": "cnn-digits", "cifar100": "wrn-28-8", "stl10": "wrn-37-2"}
-OTHER_MODEL = "wrn-28-2"
-# The usual long-tailed splits of semi-supervised learning, which are cut from the whole set and not from a long tail.
-LONG_TAILS: dict[str, dict[str, Any]] = {
-    "digits-lt": {"labeled_head": 18, "unlabeled_head": 100, "imbalance": 18.0},
-    "cifar10-lt": {"labeled_head": 1500, "unlabeled_head": 3000, "imbalance": 100.0},
-    "cifar100-lt": {"labeled_head": 150, "unlabeled_head": 300, "imbalance": 10.0},
-}
 DEFAULT_LABELS = 40
-# Where two weak views are too close to teach anything: an 8 x 8 digit can be moved by one pixel. With them the pi-model
-# stays level with the labelled images alone, so there it is the strong view that must agree with the weak one.
-SMALLEST_IMAGES = "digits"
 # Running means follow the length of the run: 0.999 is for a million steps.
 LONG_MOMENTUM, SHORT_MOMENTUM, SHORT_RUN = 0.999, 0.99, 10_000
 _SQUARED_ERROR = "mse"
@@ -50,7 +38,7 @@ def resolved(config: SSLConfig) -> SSLConfig:
         raise UserError(" ".join(found))
     data = _data(config.data, preset)
     if not preset.unlabeled:
-        model = config.algorithm.model or _model(config.data.dataset)
+        model = config.algorithm.model or defaults_of(config.data.dataset, "ssl")["model"]
         return replace(config, data=data, algorithm=replace(config.algorithm, model=model))
     config = replace(config, data=data, loss=replace(config.loss, name=_loss_name(config, preset)))
     algorithm = _algorithm(config, preset)
@@ -67,12 +55,13 @@ def resolved(config: SSLConfig) -> SSLConfig:
 def _data(data: DataOptions, preset: Preset) -> DataOptions:
     given = {"--labels": data.labels, "--labels-by": data.labels_by, "--labeled-indices": data.labeled_indices}
     asked = [f"{option} {value}" for option, value in given.items() if value not in (None, "balanced")]
-    if asked and data.dataset in LONG_TAILS:
+    usual = defaults_of(data.dataset, "ssl")
+    if asked and "labeled_head" in usual:
         raise UserError(
             f"{data.dataset} is a long-tailed split, and {asked[0]} asks for another one; "
             f"take --dataset {base_of(data.dataset)} for that, or --labeled-head for another tail."
         )
-    filled = {name: value for name, value in LONG_TAILS.get(data.dataset, {}).items() if getattr(data, name) is None}
+    filled = {name: value for name, value in usual.items() if getattr(data, name, value) is None}
     data = replace(data, **filled)
     is_tailed = data.labeled_head is not None
     if found := _tail_problem(data, _tail_options(data)):
@@ -113,10 +102,6 @@ def _tail_problem(data: DataOptions, given: list[str]) -> str | None:
     return None
 
 
-def _model(dataset: str) -> str:
-    return MODELS.get(base_of(dataset), OTHER_MODEL)
-
-
 def _loss_name(config: SSLConfig, preset: Preset) -> str:
     """The loss asked for; else the preset's, or the one that fits targets asked for."""
     if config.loss.name != AUTO:
@@ -138,7 +123,7 @@ def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
         # The presets' large weights are for a squared error of probabilities (Mean Teacher's also for its dkl family).
         weight = 1.0
     values: dict[str, Any] = {
-        "model": _model(config.data.dataset),
+        "model": defaults_of(config.data.dataset, "ssl")["model"],
         "teacher": preset.teacher,
         "targets": targets,
         "student_view": _student_view(preset, config.data.dataset),
@@ -161,7 +146,7 @@ def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
 
 def _student_view(preset: Preset, dataset: str) -> str:
     two_weak_views = preset.student_view == "weak" and preset.teacher == "online"
-    return "strong" if two_weak_views and base_of(dataset) == SMALLEST_IMAGES else preset.student_view
+    return "strong" if two_weak_views and not CATALOG[dataset].weak_views_differ else preset.student_view
 
 
 def _targets(preset: Preset, loss: str, sharpening: float | None) -> str:
@@ -196,8 +181,9 @@ def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
     asked += ["--unlabeled-ratio"] if config.data.unlabeled_ratio is not None else []
     if asked:
         found.append(f"{name} looks at no unlabelled image, so {asked[0]} has nothing to act on; leave it out.")
+    usual = defaults_of(config.data.dataset, "ssl")
     # Of a tail with two heads it is shown the labels of both parts, so there the heads say which images it gets.
-    has_two_heads = config.data.unlabeled_head is not None or config.data.dataset in LONG_TAILS
+    has_two_heads = config.data.unlabeled_head is not None or "unlabeled_head" in usual
     asks_for_few = config.data.labels not in (None, "all") or config.data.labeled_indices is not None
     asks_for_few |= config.data.labeled_head is not None and not has_two_heads
     if preset.all_labels and asks_for_few:

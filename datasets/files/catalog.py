@@ -1,8 +1,10 @@
 """The datasets that are lists of files: what is known of each, from `lists/`. Free of torch and numpy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -47,15 +49,17 @@ class FileRecipe:
     """By split: folders of classes that it may be."""
     solution: tuple[str, ...] = ()
     """Files that may say the classes of test images that lie in one folder."""
+    longtail: Mapping[str, Any]
+    """What the options of `longtail` come to where nothing else is said."""
 
 
-_FILES = {
-    "imagenet": "imagenet.yaml",
-    "imagenet-lt": "imagenet_lt.yaml",
-    "inaturalist2018": "inaturalist2018.yaml",
-    "places-lt": "places_lt.yaml",
-}
-FILE_DATASETS = tuple(_FILES)
+# ImageNet-LT's as published, see configs/: the other photographs of that size are trained alike. A list may differ.
+_LONGTAIL = {
+    "model": "resnet50", "epochs": 90, "warmup": 10.0, "batch_size": 128, "lr": 0.05, "schedule": "cosine",
+    "nesterov": False, "decay_all": True, "ema_decay": 0.0,
+}  # fmt: skip
+_LISTS = Path(__file__).with_name("lists")
+FILE_DATASETS = tuple(sorted(path.stem.replace("_", "-") for path in _LISTS.glob("*.yaml")))
 
 
 @cache
@@ -65,9 +69,9 @@ def file_recipe(name: str) -> FileRecipe:
     Raises:
         UserError: if there is no such dataset.
     """
-    if name not in _FILES:
+    if name not in FILE_DATASETS:
         raise unknown_name("dataset of image files", name, FILE_DATASETS)
-    rows = yaml.safe_load(Path(__file__).with_name("lists").joinpath(_FILES[name]).read_text(encoding="utf-8"))
+    rows = yaml.safe_load((_LISTS / f"{name.replace('-', '_')}.yaml").read_text(encoding="utf-8"))
     return FileRecipe(
         name=rows["name"],
         description=rows["description"],
@@ -79,4 +83,5 @@ def file_recipe(name: str) -> FileRecipe:
         images={first: tuple(places) for first, places in rows.get("images", {}).items()},
         folders={split: tuple(places) for split, places in rows.get("folders", {}).items()},
         solution=tuple(rows.get("solution", ())),
+        longtail={**_LONGTAIL, **rows.get("longtail", {})},
     )

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-FileDataset = Literal["imagenet", "imagenet-lt", "inaturalist2018", "places-lt"]
+from tailmatch.datasets.files.catalog import FILE_DATASETS
+from tailmatch.errors import unknown_name
+
 Verify = Literal["names", "headers", "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    dataset: tyro.conf.Positional[FileDataset]
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(FILE_DATASETS) + "}")]
     """Which dataset."""
     root: Path
     """Folder of the images, as unpacked: with train/ and val/, or Kaggle's ILSVRC/."""
@@ -29,7 +31,9 @@ class _Place:
         return self.prepared or self.root / "tailmatch" / self.dataset
 
     def problems(self) -> list[str]:
-        return [] if self.workers >= 0 else [f"workers must be at least 0, got {self.workers}."]
+        found = [] if self.workers >= 0 else [f"workers must be at least 0, got {self.workers}."]
+        is_known = self.dataset in FILE_DATASETS
+        return found if is_known else [*found, str(unknown_name("dataset of files", self.dataset, FILE_DATASETS))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tailmatch.datasets import CATALOG, Dataset, ImageSet, load_dataset, long_tailed
+from tailmatch.datasets import CATALOG, Dataset, DatasetRow, ImageSet, load_dataset, long_tailed
 from tailmatch.datasets.load import pixel_statistics, with_validation
 from tailmatch.errors import UserError
+from tailmatch.longtail.config import LongtailConfig, TeacherLossOptions
+from tailmatch.longtail.resolve import resolved
+from tailmatch.ssl.api import configure
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,27 @@ def test_catalog_is_free_of_torch_and_numpy():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_row_is_all_that_a_data_set_needs_in_both_tasks(monkeypatch):
+    row = DatasetRow(
+        description="the digits again",
+        obtain="nothing to get",
+        reader="digits:read_digits",
+        source="library",
+        flip=True,
+        crop_padding=2,
+        ssl={"model": "wrn-10-1", "steps": 70, "lr": 0.02, "labeled_head": 9, "imbalance": 3.0},
+        longtail={"model": "resnet20", "epochs": 7, "warmup": 2.0, "lr": 0.2, "teacher": "resnet32"},
+    )
+    monkeypatch.setitem(CATALOG, "again", row)
+    assert load_dataset("again").crop_padding == 2
+    few = configure(dataset="again")
+    assert (few.algorithm.model, few.optim.steps, few.optim.lr, few.optim.batch_size) == ("wrn-10-1", 70, 0.02, 64)
+    assert (few.data.labeled_head, few.data.imbalance, few.data.labels) == (9, 3.0, None)
+    tail = LongtailConfig.suited_to("again")
+    tail = replace(tail, data=replace(tail.data, dataset="again"), loss=TeacherLossOptions(name="kl"))
+    assert (tail.optim.epochs, tail.optim.lr) == (None, 0.2)
+    tail = resolved(tail)
+    assert (tail.method.model, tail.optim.epochs, tail.optim.warmup) == ("resnet20", 7, 2.0)
+    assert tail.distillation.teacher == "resnet32"
