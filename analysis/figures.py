@@ -38,7 +38,7 @@ CHARTS: tuple[type[Chart], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnFigure:
-    """One figure on disk, with the words that belong to it."""
+    """One figure on disk and as markup, with the words that belong to it."""
 
     stem: str
     title: str
@@ -47,14 +47,12 @@ class DrawnFigure:
     width: float
     """Inches."""
     height: float
+    markup: str
+    """SVG whose words are words."""
     png: Path
     svg: Path
     pdf: Path
     csv: Path
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.png, self.svg, self.pdf, self.csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,5 +99,6 @@ def _drawn(chart: Chart, folder: Path) -> DrawnFigure:
         alt=chart.alt(),
         width=chart.width(),
         height=chart.height(),
+        markup=chart.markup,
         **paths,
     )

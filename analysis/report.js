@@ -1,5 +1,5 @@
 "use strict";
-// Two things only: sorting tables and switching the theme. The report reads in full without either.
+// Three things only: sorting tables, saving charts and switching the theme. The report reads in full without them.
 (() => {
   const compare = (a, b) => {
     const x = Number(a), y = Number(b);
@@ -32,6 +32,48 @@
         status.textContent = `Sorted by ${button.textContent.trim()}, ${order}.`;
       });
     });
+  }
+
+  // A chart outside of the page has white paper and the colours that its variables are named after.
+  const svgSpace = "http://www.w3.org/2000/svg";
+  const sheet = document.getElementById("chart-sheet").textContent.replace(/var\(--c-([0-9a-f]{6})\)/g, "#$1");
+  const alone = (chart) => {
+    const copy = chart.cloneNode(true);
+    const [style, paper] = ["style", "rect"].map((tag) => document.createElementNS(svgSpace, tag));
+    style.textContent = sheet;
+    for (const [name, value] of Object.entries({ width: "100%", height: "100%", fill: "#fff" })) paper.setAttribute(name, value);
+    copy.prepend(style, paper);
+    return `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
+  };
+  const hand = (address, name) => {
+    const link = document.createElement("a");
+    [link.href, link.download] = [address, name];
+    link.click();
+  };
+  const asPixels = (chart, name) => {
+    const picture = new Image();
+    picture.addEventListener("load", () => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [3 * chart.getAttribute("width"), 3 * chart.getAttribute("height")];
+      canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+      hand(canvas.toDataURL("image/png"), name);
+    });
+    picture.src = alone(chart);
+  };
+  for (const place of document.querySelectorAll(".save")) {
+    const chart = place.closest("figure").querySelector(".paper > *");
+    const { name, title } = place.dataset;
+    const ways = chart instanceof SVGElement
+      ? { SVG: () => hand(alone(chart), `${name}.svg`), PNG: () => asPixels(chart, `${name}.png`) }
+      : { PNG: () => hand(chart.src, `${name}.png`) };
+    for (const [kind, save] of Object.entries(ways)) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = kind;
+      button.setAttribute("aria-label", `Save ${title} as ${kind}`);
+      button.addEventListener("click", save);
+      place.append(button);
+    }
   }
 
   const root = document.documentElement;

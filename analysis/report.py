@@ -1,28 +1,27 @@
 """report.html: everything the analysis found, in one file that needs no network and no server.
 
-The page is rendered from a `Report`, which holds words, numbers and file names and knows nothing of runs. Jinja
-escapes every value, so a class called `<script>` is shown and not run; a content security policy with the hashes of
-our own two scripts makes sure of it, and forbids the page to fetch anything.
+The page is rendered from a `Report`, which holds words, numbers and pictures and knows nothing of runs. Jinja escapes
+every value, so a class called `<script>` is shown and not run; a content security policy with the hashes of our own
+scripts and styles makes sure of it, and forbids the page to fetch anything.
 """
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tailmatch import __version__
 from tailmatch.analysis.figures import DrawnFigure
+from tailmatch.analysis.inline_svg import ChartSheet
 from tailmatch.analysis.table import Table
 
 HERE = Path(__file__).parent
 LARGEST_SVG_BYTES = 300_000
-"""Above this a picture goes in as PNG: vectors of a thousand classes would make the page slow to open."""
+"""Above this a picture goes in as pixels: vectors of a thousand classes would make the page slow to open."""
 EARLY_SCRIPT = (
     'try{const t=localStorage.getItem("tailmatch-theme");'
     'if(t==="dark"||t==="light")document.documentElement.dataset.theme=t}catch{}'
@@ -81,15 +80,11 @@ class Report:
 class _Picture:
     """A figure as the template needs it."""
 
-    stem: str
-    title: str
-    caption: str
-    alt: str
+    figure: DrawnFigure
     wide: bool
-    source: Markup
-    width_px: int
-    height_px: int
-    links: Sequence[tuple[str, str]]
+    markup: Markup
+    files: Sequence[str]
+    """Where it lies for a paper, from the page's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,34 +100,38 @@ class _Placed:
 
 
 def write_report(report: Report, path: Path) -> Path:
-    """Write the page; its links to figures' files are relative to the page's folder."""
+    """Write the page."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(report, path.parent), encoding="utf-8")
     return path
 
 
 def render(report: Report, folder: Path) -> str:
-    """The page as text."""
+    """The page as text; `folder` is where it will lie."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    css, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
-    early = Markup(EARLY_SCRIPT)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(script)} {_hash(early)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    charts = ChartSheet()
     several = len(report.sections) > 1
-    sections = [_placed(section, folder, f"{section.slug}-" if several else "") for section in report.sections]
+    prefixes = [f"{section.slug}-" if several else "" for section in report.sections]
+    sections = [
+        _placed(section, prefix, charts, folder) for section, prefix in zip(report.sections, prefixes, strict=True)
+    ]
+    css, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
+    css, sheet, early = css + Markup(charts.themes()), Markup(charts.rules()), Markup(EARLY_SCRIPT)
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(css)} {_hash(sheet)}; "
+        f"script-src {_hash(script)} {_hash(early)}; base-uri 'none'; form-action 'none'"
+    )
     template = environment.get_template("report.html.j2")
     return template.render(
-        report=report, sections=sections, css=css, script=script, early_script=early, policy=Markup(policy),
-        version=__version__,
+        report=report, sections=sections, css=css, chart_sheet=sheet, script=script, early_script=early,
+        policy=Markup(policy), version=__version__,
     )  # fmt: skip
 
 
-def _placed(content: ReportSection, folder: Path, prefix: str) -> _Placed:
-    pictures = [_picture(figure, folder) for figure in content.figures]
+def _placed(content: ReportSection, prefix: str, charts: ChartSheet, folder: Path) -> _Placed:
+    pictures = [_picture(figure, prefix, charts, folder) for figure in content.figures]
     parts = {
         "summary": content.verdicts or content.main_table,
         "figures": pictures or content.missing_figures,
@@ -149,23 +148,18 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _picture(figure: DrawnFigure, folder: Path) -> _Picture:
-    svg = figure.svg.read_bytes()
-    small = len(svg) <= LARGEST_SVG_BYTES
-    kind, data = ("svg+xml", svg) if small else ("png", figure.png.read_bytes())
-    links = [(path.suffix[1:].upper(), relative_link(path, folder)) for path in figure.files]
-    return _Picture(
-        stem=figure.stem, title=figure.title, caption=figure.caption, alt=figure.alt, wide=figure.width > 5,
-        source=Markup(f"data:image/{kind};base64,{base64.b64encode(data).decode()}"),
-        width_px=round(96 * figure.width), height_px=round(96 * figure.height), links=links,
-    )  # fmt: skip
+def _picture(figure: DrawnFigure, prefix: str, charts: ChartSheet, folder: Path) -> _Picture:
+    wide = figure.width > 5
+    kind = "wide" if wide else "narrow"
+    if len(figure.markup) <= LARGEST_SVG_BYTES:
+        markup = charts.inline(figure.markup, f"{prefix}{figure.stem}-", figure.alt, kind)
+    else:
+        data = base64.b64encode(figure.png.read_bytes()).decode()
+        size = f'width="{round(96 * figure.width)}" height="{round(96 * figure.height)}"'
+        markup = f'<img class="{kind} turn" alt="{escape(figure.alt)}" src="data:image/png;base64,{data}" {size}>'
+    files = [_place(path, folder) for path in (figure.pdf, figure.csv)]
+    return _Picture(figure=figure, wide=wide, markup=Markup(markup), files=files)
 
 
-def relative_link(target: Path, folder: Path) -> str:
-    """A link that survives moving the report together with what it points to."""
-    try:
-        relative = os.path.relpath(target.resolve(), folder.resolve())
-    except ValueError:  # another drive on Windows: no relative path exists
-        return target.resolve().as_uri()
-    # "./" keeps a folder named like "javascript:x" from being read as an address.
-    return "./" + quote(Path(relative).as_posix())
+def _place(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from io import StringIO
 from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -50,6 +51,8 @@ class Chart(ABC):
     stem: ClassVar[str]
     """Name of its files, without the ending."""
     title: ClassVar[str]
+    markup: str = ""
+    """The picture as SVG whose words are words, for the report; there once it was saved."""
     layout: ClassVar[Literal["constrained", "compressed"]] = "constrained"
     """`compressed` for panels of fixed shape, which would else float in the space of the widest label."""
 
@@ -109,7 +112,7 @@ class Chart(ABC):
         return figure
 
     def save(self, folder: Path) -> dict[str, Path]:
-        """Write the picture in each format and its table; returns the paths by ending."""
+        """Write the picture in each format and its table; returns the paths by ending, and keeps `markup`."""
         figure = self.plot()
         paths = {ending: folder / f"{self.stem}.{ending}" for ending in (*FORMATS, "csv")}
         with chart_style():
@@ -120,6 +123,10 @@ class Chart(ABC):
                 figure.set_layout_engine("none")
             figure.savefig(paths["png"], dpi=PNG_DPI, metadata={"Software": None})
             figure.savefig(paths["svg"], metadata={"Date": None, "Creator": None})
+            with mpl.rc_context({"svg.fonttype": "none"}):
+                page = StringIO()
+                figure.savefig(page, format="svg", metadata={"Date": None, "Creator": None})
+                self.markup = page.getvalue()
             figure.savefig(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
         self.frame().to_csv(paths["csv"], index=False, float_format="%.6g")
         return paths
