@@ -13,6 +13,7 @@ from tailmatch.engine.loop import Trainer
 from tailmatch.engine.records import RunFolder
 from tailmatch.engine.schedule import build_schedule
 from tailmatch.engine.seeding import seed_everything
+from tailmatch.engine.stopping import Interrupted
 from tailmatch.engine.task import Task
 from tailmatch.errors import UserError
 
@@ -115,6 +116,40 @@ class Session:
         held.enter_context(folder.held())
         folder.refuse_other_runs()  # a run may have begun and ended there between the look and the lock
         return folder
+
+
+def run_training(
+    config: Any,
+    task_name: str,
+    run_name: str,
+    build: BuildTask,
+    train: Callable[[Session], tuple[Any, ...]],
+    summary: Callable[..., str],
+) -> int:
+    """What the commands of all tasks do with a resolved configuration: show it, try it, or train.
+
+    Args:
+        train: the training itself.
+        summary: the closing table, of what the training gave back.
+
+    Returns:
+        The exit code.
+    """
+    if config.call.print_config:
+        print(to_yaml(config, task_name), end="")
+        return 0
+    session = Session(config, task_name, run_name)
+    if config.call.dry_run:
+        print(session.dry_run(build))
+        return 0
+    try:
+        outcome = train(session)
+    except Interrupted as stopped:
+        print(stopped)
+        return 130
+    if session.world.is_main:
+        print(summary(*outcome))
+    return 0
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

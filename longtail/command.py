@@ -1,15 +1,12 @@
 """`run.py longtail`: train (the teacher first, where there is none), then say what it gained."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from tailmatch.analysis.groups import GROUP_NAMES
-from tailmatch.engine.config import to_yaml
 from tailmatch.engine.evaluation import Accuracy
-from tailmatch.engine.records import where_to_look
-from tailmatch.engine.session import Session
-from tailmatch.engine.stopping import Interrupted
+from tailmatch.engine.records import RunFolder, where_to_look
+from tailmatch.engine.session import Session, run_training
 from tailmatch.longtail.build import build_task
 from tailmatch.longtail.companions import baseline_config, teacher_config, trained
 from tailmatch.longtail.config import LongtailConfig
@@ -20,30 +17,20 @@ from tailmatch.longtail.resolve import resolved
 def run(config: LongtailConfig) -> int:
     """Returns the exit code."""
     config = resolved(config)
-    if config.call.print_config:
-        print(to_yaml(config, "longtail"), end="")
-        return 0
-    session = Session(config, "longtail", folder_name(config))
-    if config.call.dry_run:
-        print(session.dry_run(build_task))
-        return 0
-    try:
-        if config.distills and config.distillation.teacher_checkpoint is None:
-            folder, _ = trained(teacher_config(config), "teacher")
-            checkpoint = folder.path.absolute()
-            config = replace(config, distillation=replace(config.distillation, teacher_checkpoint=checkpoint))
-            session.config = config
-        baseline = trained(baseline_config(config), "baseline")[1] if config.distillation.baseline else None
-        folder, result = session.run(build_task, identity_of(config))
-    except Interrupted as stopped:
-        print(stopped)
-        return 130
-    if session.world.is_main:
-        print(summary(folder.path, result, baseline))
-    return 0
+    return run_training(config, "longtail", folder_name(config), build_task, _train, summary)
 
 
-def summary(path: Path, result: dict[str, Any], baseline: dict[str, Any] | None) -> str:
+def _train(session: Session) -> tuple[RunFolder, dict[str, Any], dict[str, Any] | None]:
+    config: LongtailConfig = session.config
+    if config.distills and config.distillation.teacher_checkpoint is None:
+        checkpoint = trained(teacher_config(config), "teacher")[0].path.absolute()
+        config = replace(config, distillation=replace(config.distillation, teacher_checkpoint=checkpoint))
+        session.config = config
+    baseline = trained(baseline_config(config), "baseline")[1] if config.distillation.baseline else None
+    return *session.run(build_task, identity_of(config)), baseline
+
+
+def summary(folder: RunFolder, result: dict[str, Any], baseline: dict[str, Any] | None) -> str:
     """The closing table: accuracies per group, speed, where everything is and what to do next."""
     teacher, accuracy = result.get("teacher"), result["accuracy"]
     rows: list[tuple[str, Accuracy]] = []
@@ -63,7 +50,7 @@ def summary(path: Path, result: dict[str, Any], baseline: dict[str, Any] | None)
     pace = f"{speed:,.0f} images/s, " if speed else ""
     facts = [
         ("speed", f"{pace}{result['seconds']:.1f} s in all"),
-        *where_to_look(path),
+        *where_to_look(folder.path),
     ]
     return "\n".join([*lines, *(f"  {name:<18}{value}" for name, value in facts)])
 

@@ -1,13 +1,10 @@
 """`run.py ssl`: train, then say what it gained."""
 
-from pathlib import Path
 from typing import Any
 
-from tailmatch.engine.config import to_yaml
 from tailmatch.engine.evaluation import show
-from tailmatch.engine.records import where_to_look
-from tailmatch.engine.session import Session
-from tailmatch.engine.stopping import Interrupted
+from tailmatch.engine.records import RunFolder, where_to_look
+from tailmatch.engine.session import run_training
 from tailmatch.ssl.build import build_task
 from tailmatch.ssl.config import SSLConfig
 from tailmatch.ssl.identity import folder_name, identity_of
@@ -17,24 +14,13 @@ from tailmatch.ssl.resolve import resolved
 def run(config: SSLConfig) -> int:
     """Returns the exit code."""
     config = resolved(config)
-    if config.call.print_config:
-        print(to_yaml(config, "ssl"), end="")
-        return 0
-    session = Session(config, "ssl", folder_name(config))
-    if config.call.dry_run:
-        print(session.dry_run(build_task))
-        return 0
-    try:
-        folder, result = session.run(build_task, identity_of(config))
-    except Interrupted as stopped:
-        print(stopped)
-        return 130
-    if session.world.is_main:
-        print(summary(folder.path, result))
-    return 0
+    identity = identity_of(config)
+    return run_training(
+        config, "ssl", folder_name(config), build_task, lambda session: session.run(build_task, identity), summary
+    )
 
 
-def summary(path: Path, result: dict[str, Any]) -> str:
+def summary(folder: RunFolder, result: dict[str, Any]) -> str:
     """The closing table: accuracy, pseudo-labels, speed, where everything is and what to do next."""
     accuracy = result["accuracy"]
     rows = [("accuracy, last", show(accuracy["last"], groups=True))]
@@ -47,7 +33,7 @@ def summary(path: Path, result: dict[str, Any]) -> str:
         rows.append(("pseudo-labels", f"{100 * quality['utilisation']:.1f} % accepted, {right} of them right"))
     rows += [
         ("speed", f"{result['images_per_second']:,.0f} images/s, {result['seconds']:.1f} s in all"),
-        *where_to_look(path),
+        *where_to_look(folder.path),
     ]
     method = " + ".join([result["algorithm"], *result["add_ons"], result["loss"]])
     title = f"{method} on {result['dataset']}, seed {result['seed']}"
