@@ -235,11 +235,10 @@ def _commit() -> str | None:
 
 def where_to_look(path: Path) -> list[tuple[str, str]]:
     """The last rows of a run's closing table: where everything is, and what to do next."""
+    run, board = shlex.quote(str(path)), shlex.quote(str(path / "tensorboard"))
     return [
         ("written to", str(path)),
-        ("curves", f"tensorboard --logdir {path / 'tensorboard'}"),
-        (
-            "next",
-            f"{program_name()} analyze {shlex.quote(str(path))}  (charts and a report; several runs are compared)",
-        ),
+        ("curves", f"tensorboard --logdir {board}"),
+        ("next", f"{program_name()} analyze {run}  (charts and a report; several runs are compared)"),
+        ("or", f"{program_name()} predict {run} IMAGES  (what is in images of your own)"),
     ]

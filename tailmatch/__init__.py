@@ -9,9 +9,23 @@ and on Windows git may write them as small text files.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+__all__ = ["__version__", "load_run"]
 __version__ = "0.1.0"
 
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "losses").is_dir():
     __path__.insert(0, str(_root))
+
+if TYPE_CHECKING:
+    from tailmatch.inference.load import load_run
+else:
+
+    def __getattr__(name: str) -> object:
+        """`load_run`, imported when asked for: it brings torch."""
+        if name != "load_run":
+            raise AttributeError(f"module 'tailmatch' has no attribute {name!r}")
+        from tailmatch.inference.load import load_run
+
+        return load_run

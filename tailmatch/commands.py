@@ -40,6 +40,9 @@ COMMANDS = {
         rehearse="longtail.build:rehearsed",
     ),
     "evaluate": Command("test saved weights again", "evaluate_config:EvaluateConfig", "evaluate:run"),
+    "predict": Command(
+        "say what is in images, by a finished run's network", "inference.config:PredictConfig", "inference.predict:run"
+    ),
     "analyze": Command(
         "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
     ),

@@ -47,7 +47,7 @@ def test_every_file_of_the_folders_is_in_the_wheel(installed: Path) -> None:
     (wheel,) = installed.parent.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("tailmatch/")}
     copy = installed.parent / "copy"
-    for folder in ("analysis", "configs", "datasets", "engine", "longtail", "losses", "models", "ssl"):
+    for folder in ("analysis", "configs", "datasets", "engine", "inference", "longtail", "losses", "models", "ssl"):
         held = {f"tailmatch/{file.relative_to(copy)}" for file in (copy / folder).rglob("*") if file.is_file()}
         documents = {name for name in held if name.endswith(".md")}
         assert held - documents <= packed, f"pyproject.toml's package data forgets files of {folder}/"

@@ -84,6 +84,7 @@ MAY_USE = {
     "datasets": {"datasets", "engine", "tailmatch"},
     "ssl": {"ssl", "datasets", "models", "losses", "engine"},
     "longtail": {"longtail", "datasets", "models", "losses", "engine"},
+    "inference": {"inference", "ssl", "longtail", "datasets", "models", "engine", "analysis"},
 }
 LEAVES = {"errors", "torchvision_import", "analysis.groups", "analysis.metrics", "__version__"}
 
@@ -133,7 +134,7 @@ def test_help_and_refusals_import_neither_torch_nor_numpy(code: int, words: list
     assert python(LIGHT.replace("WORDS", repr(words))).splitlines() == [f"{one} {code} []" for one in words]
 
 
-@pytest.mark.parametrize("folder", ["losses", "ssl", "longtail", "datasets", "models", "analysis"])
+@pytest.mark.parametrize("folder", ["losses", "ssl", "longtail", "datasets", "models", "analysis", "inference"])
 def test_the_public_names_are_there_when_asked_for(folder: str) -> None:
     module = import_module(f"tailmatch.{folder}")
     names = getattr(module, "__all__", None) or []
@@ -145,7 +146,8 @@ def test_the_public_names_are_there_when_asked_for(folder: str) -> None:
 
 
 def test_public_names_are_imported_lazily() -> None:
-    code = "import sys, tailmatch.losses, tailmatch.ssl, tailmatch.datasets; print('torch' in sys.modules)"
+    code = "import sys, tailmatch.losses, tailmatch.ssl, tailmatch.inference; print('torch' in sys.modules)"
     assert python(code) == "False\n"
+    assert python("import tailmatch; print(tailmatch.load_run.__module__)") == "tailmatch.inference.load\n"
     code = "from tailmatch.losses import IKL; from tailmatch.models import build_model; print(IKL.__name__)"
     assert python(code) == "IKL\n"

@@ -22,3 +22,5 @@ def test_what_comes_next_is_typed_as_this_call_was(called: str, name: str, monke
     monkeypatch.setattr(program.sys, "argv", [called, "ssl"])
     rows = dict(where_to_look(Path("runs/ssl/a b")))
     assert rows["next"].startswith(f"{name} analyze 'runs/ssl/a b'  (")
+    assert rows["or"].startswith(f"{name} predict 'runs/ssl/a b' IMAGES  (")
+    assert rows["curves"] == "tensorboard --logdir 'runs/ssl/a b/tensorboard'"

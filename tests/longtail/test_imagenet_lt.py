@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tailmatch import load_run
+from tailmatch.datasets.files.load import load_file_dataset
 from tailmatch.datasets.prepare.command import prepare
 from tailmatch.datasets.prepare.config import PrepareConfig
 from tests.datasets.miniature_imagenet import TRAIN_COUNTS, Miniature, build_miniature, served
@@ -78,3 +81,18 @@ def test_tails_of_its_own_are_refused(
     words = words_for(miniature, tmp_path / "run")
     assert longtail("--dataset", "imagenet-lt", "--imbalance", 10, *words) == 2
     assert "has its tail, its validation and its test images" in capsys.readouterr().err
+
+
+def test_its_weights_see_other_files_as_its_evaluation_did(
+    longtail: Longtail, miniature: Miniature, tmp_path: Path
+) -> None:
+    words = [*words_for(miniature, tmp_path / "run"), "--epochs", 1]
+    assert longtail("--config", "imagenet_lt_r18_baseline", *words) == 0
+    files = load_file_dataset("imagenet-lt", miniature.root, image_size=32).test
+    arrays = np.load(tmp_path / "run" / "predictions.npz")
+    assert arrays["labels"].tolist() == files.labels.tolist()
+    run = load_run(tmp_path / "run", device="cpu")
+    assert (run.card.image_size, run.card.short_side) == (32, 36)
+    with torch.inference_mode():
+        found = run.model(run.preprocess([files.path(index) for index in range(len(files))]))
+    np.testing.assert_allclose(found.numpy(), arrays["logits"], rtol=1e-4, atol=1e-4)
