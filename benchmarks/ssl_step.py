@@ -109,7 +109,7 @@ class Ours:
         with profile("optimizer"):
             self.optimizer.step()
         with profile("EMA"):
-            self.average.update()
+            self.average.update(self.number)
         self.number += 1
         spent: dict[str, float] = defaultdict(float)
         for section, seconds in profile.seconds.items():

@@ -4,7 +4,6 @@ A step reads: learning rate, loss, backward, clip, update, average. Everything t
 checkpoint or a function of the step, so a run that was cut off anywhere and resumed ends exactly like one that was not.
 """
 
-import copy
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -18,17 +17,19 @@ from tailmatch.engine.batchnorm import with_batchnorm
 from tailmatch.engine.checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
 from tailmatch.engine.confusions import write_confusions
 from tailmatch.engine.device import Autocast
-from tailmatch.engine.distributed import World, barrier, data_parallel, mean_over_processes, sum_over_processes
+from tailmatch.engine.distributed import World, barrier, data_parallel, sum_over_processes
+from tailmatch.engine.evaluated import EvaluatedWeights, described
 from tailmatch.engine.evaluation import Evaluations, accuracy_of, show
-from tailmatch.engine.optim import WeightAverage, build_optimizer, set_learning_rate
+from tailmatch.engine.optim import build_optimizer, set_learning_rate
 from tailmatch.engine.options import OptimOptions, RunOptions
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.progress import Progress
+from tailmatch.engine.recent import RecentSteps
 from tailmatch.engine.records import RunFolder, write_predictions
 from tailmatch.engine.schedule import build_schedule
 from tailmatch.engine.seeding import derived_seed, random_state, set_random_state
 from tailmatch.engine.stopping import Interrupted, StopSignals
-from tailmatch.engine.task import StepResult, Task
+from tailmatch.engine.task import Task
 from tailmatch.errors import UserError
 
 
@@ -52,10 +53,8 @@ class Trainer:
         if run.compile:
             self.model = torch.compile(self.model)  # type: ignore[assignment]
         self.optimizer = build_optimizer(task.parameters(), optim)
-        self.average = (
-            WeightAverage(task.model, copy.deepcopy(task.model), optim.ema_decay) if optim.ema_decay else None
-        )
-        task.average = self.average
+        self.weights = task.weights = EvaluatedWeights.of(task.model, optim, task.statistics_sample)
+        self.average = self.weights.average
         self.schedule = build_schedule(optim, task.steps, task.steps_per_epoch or 1)
         self.autocast = Autocast.pick(run.precision, device)
         self.scaler = self.autocast.scaler()
@@ -64,7 +63,7 @@ class Trainer:
         self.checkpoint_every = run.checkpoint_every or self.eval_every
         self.evaluations = Evaluations()
         self.step, self.seconds, self.training_seconds, self.steps_here = 0, 0.0, 0.0, 0
-        self._recent: list[StepResult] = []
+        self.recent = RecentSteps()
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
@@ -107,9 +106,9 @@ class Trainer:
             self.scaler.update()
         with profile("EMA"):
             if self.average is not None:
-                self.average.update()
+                self.average.update(self.step)
         with profile("logging"):
-            self._recent.append(StepResult(result.loss.detach(), result.scalars))
+            self.recent.add(result)
         self.step += 1
         self.steps_here += 1
         if self.task.steps_per_epoch and self.step % self.task.steps_per_epoch == 0:
@@ -135,37 +134,37 @@ class Trainer:
             self._save()
 
     def _finish(self) -> dict[str, Any]:
-        model = self._evaluated_model()
         if not self.evaluations.rows:  # a resumed run that had no step left
             self._evaluate()
-        if self.world.is_main:
-            test = self._logits(model, "test")
-            self._write_predictions("predictions.npz", test, **self.task.predictions())
-            pictures = partial(self.task.pictures, "test")
-            write_confusions(self.folder.path / "confusions.npz", test, self.task.labels["test"], pictures)
-            save_weights(self.folder.path / "weights.safetensors", model.state_dict(), self.task.card())
-            self._write_result("finished")
-            self.folder.close()
+        with self.autocast(), self.weights.ready() as model:
+            if self.world.is_main:
+                test = self._logits(model, "test")
+                self._write_predictions("predictions.npz", test, **self.task.predictions())
+                pictures = partial(self.task.pictures, "test")
+                write_confusions(self.folder.path / "confusions.npz", test, self.task.labels["test"], pictures)
+                save_weights(self.folder.path / "weights.safetensors", model.state_dict(), self.task.card())
+                self._write_result("finished")
+                self.folder.close()
         barrier()
         return self.folder.result() if self.world.is_main else {}
 
     # -- evaluating ---------------------------------------------------------------------------------------------------
 
-    def _evaluated_model(self) -> nn.Module:
-        return self.average.evaluated() if self.average is not None else self.task.model
-
     def _evaluate(self) -> dict[str, float | None]:
-        model = self._evaluated_model()
-        logits = {split: self._logits(model, split) for split in self.task.labels}
-        found = {split: self._accuracy(logits[split], split) for split in logits}
+        online = None
+        if self.average is not None:
+            with self.autocast(), self.weights.ready(online=True) as model:
+                online = self._accuracy(self._logits(model, "test"), "test")
+        with self.autocast(), self.weights.ready() as model:
+            logits = {split: self._logits(model, split) for split in self.task.labels}
+            found = {split: self._accuracy(logits[split], split) for split in logits}
+            self.evaluations.add(self.step, **found, **({"online": online} if online else {}))
+            self._keep_selected(model, logits["test"])
         row = {f"eval/accuracy/{group}": found["test"][group] for group in ALL_AND_GROUPS}
         if "val" in found:
             row |= {f"eval/val_accuracy/{group}": found["val"][group] for group in ALL_AND_GROUPS}
-        if self.average is not None:
-            found["online"] = self._accuracy(self._logits(self.task.model, "test"), "test")
-            row["eval/online_accuracy/all"] = found["online"]["all"]
-        self.evaluations.add(self.step, **found)
-        self._keep_selected(model, logits["test"])
+        if online is not None:
+            row["eval/online_accuracy/all"] = online["all"]
         if self.world.is_main:
             self._write_result("running")
         return row | self.task.metrics()
@@ -176,8 +175,8 @@ class Trainer:
         return accuracy_of(logits, self.task.labels[split], self.task.groups)
 
     def _logits(self, model: nn.Module, split: str) -> Tensor:
-        with torch.inference_mode(), self.autocast():
-            return self.task.logits(model.eval(), split)
+        with torch.inference_mode():
+            return self.task.logits(model, split)
 
     def _keep_selected(self, model: nn.Module, test: Tensor) -> None:
         """Where a validation set chooses, keep the weights it would choose and what they say of the test images."""
@@ -195,10 +194,8 @@ class Trainer:
 
     def _drain(self) -> dict[str, float | None]:
         """The means since the last row; stops the run where a loss was not finite."""
-        losses = self._finite_losses()
-        tags = {tag: None for result in self._recent for tag in result.scalars}
-        means = {tag: self._mean([r.scalars[tag] for r in self._recent if tag in r.scalars]) for tag in tags}
-        self._recent.clear()
+        losses, means = self._finite_losses(), self.recent.means()
+        self.recent.clear()
         speed = self.task.images_per_step * self.steps_here / max(self.training_seconds_here, 1e-9)
         row = {"train/loss": float(losses.mean()), **means}
         return {**row, "train/lr": self.schedule(self.step - 1), "train/images_per_second": round(speed, 1)}
@@ -209,18 +206,11 @@ class Trainer:
 
     def _finite_losses(self) -> Tensor:
         """The losses since the last row, means over the processes; stops all of them where one is not finite."""
-        losses = mean_over_processes(torch.stack([result.loss for result in self._recent]).float())
+        losses = self.recent.losses()
         if not bool(losses.isfinite().all()):
             first = int((~losses.isfinite()).nonzero()[0])
             self._fail("The loss", str(float(losses[first])), self.step - len(losses) + first + 1)
         return losses
-
-    def _mean(self, values: list[Tensor]) -> float | None:
-        """The mean over steps and processes of what is known."""
-        numbers = torch.stack([value.float() for value in values])
-        total, known = sum_over_processes(torch.stack([numbers.nansum(), (~numbers.isnan()).float().sum()]))
-        mean = total / known
-        return float(mean) if bool(mean.isfinite()) else None
 
     def _fail(self, what: str, value: str, step: int) -> None:
         saved = checkpoints(self.folder.checkpoints)
@@ -238,6 +228,7 @@ class Trainer:
                 "status": status,
                 **self.evaluations.report(),
                 "class_names": list(self.task.class_names),
+                "evaluated_weights": described(self.optim),
                 "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUP_NAMES}},
                 "steps": self.step,
                 "total_steps": self.task.steps,
@@ -252,7 +243,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Save everything; never behind a loss that was not finite."""
-        recent = self._shared_recent()
+        recent = self.recent.shared(self._finite_losses()) if len(self.recent) else []
         self.task.synchronize()
         if not self.world.is_main:
             return
@@ -287,10 +278,7 @@ class Trainer:
             if self.average is not None:
                 self.average.load_state_dict(state["ema"])
             self.evaluations = Evaluations(state["evaluations"])
-            self._recent = [
-                StepResult(loss.to(self.device), {tag: value.to(self.device) for tag, value in scalars.items()})
-                for loss, scalars in state["recent"]
-            ]
+            self.recent.restore(state["recent"], self.device)
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"The checkpoints in {self.folder.checkpoints} do not fit this configuration "
@@ -302,17 +290,6 @@ class Trainer:
             set_random_state(state["random"], self.device)
         else:  # the file holds the main process's generators; the others' need only differ from them
             torch.manual_seed(derived_seed(self.run.seed, "resumed", self.step, self.world.rank))
-
-    def _shared_recent(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """The steps since the last row, for the checkpoint: a row made after a resume is then the row it would be."""
-        if not self._recent:
-            return []
-        losses = self._finite_losses()
-        means = [
-            {tag: mean_over_processes(value.clone()) for tag, value in result.scalars.items()}
-            for result in self._recent
-        ]
-        return list(zip(losses, means, strict=True))
 
     def _asked_to_stop(self, signals: StopSignals) -> bool:
         """Several processes can only stop together, and meet for it as often as for a row of metrics."""

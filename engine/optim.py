@@ -62,17 +62,26 @@ class WeightAverage:
 
     Trainable parameters are averaged in one fused update over all tensors. BatchNorm's running statistics are not:
     they are averages already and are copied live from the online model when the averaged model is asked for.
+
+    With `warmup` the decay at step t is min(decay, (1 + t) / (10 + t)), as TensorFlow's moving average has it: until
+    the decay is reached the average covers about the last tenth of the steps so far, and soon forgets the untrained
+    weights that it begins with.
     """
 
-    def __init__(self, model: nn.Module, averaged_model: nn.Module, decay: float) -> None:
-        self.decay, self.model, self.averaged_model = decay, model, averaged_model.requires_grad_(False).eval()
+    def __init__(self, model: nn.Module, averaged_model: nn.Module, decay: float, *, warmup: bool = False) -> None:
+        self.decay, self.warmup = decay, warmup
+        self.model, self.averaged_model = model, averaged_model.requires_grad_(False).eval()
         self._online = [p.detach() for p in model.parameters()]
         self._average = [p.detach() for p in averaged_model.parameters()]
         self.averaged_model.load_state_dict(model.state_dict())
 
     @torch.no_grad()
-    def update(self) -> None:
-        torch._foreach_lerp_(self._average, self._online, 1 - self.decay)
+    def update(self, step: int) -> None:
+        """Take in the weights after a step (counted from 0)."""
+        torch._foreach_lerp_(self._average, self._online, 1 - self.decay_at(step))
+
+    def decay_at(self, step: int) -> float:
+        return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
 
     @torch.no_grad()
     def evaluated(self) -> nn.Module:

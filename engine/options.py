@@ -15,6 +15,7 @@ import tyro
 
 ScheduleName = Literal["cosine-7-16", "cosine", "multistep", "constant"]
 OptimizerName = Literal["sgd", "adamw"]
+Statistics = Literal["running", "recomputed"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -51,6 +52,12 @@ class OptimOptions:
     """Largest norm of the gradient; none by default."""
     ema_decay: float = 0.999
     """Decay of the moving average of the weights, which is what gets evaluated; 0 turns it off."""
+    ema_warmup: bool | None = None
+    """Let this decay rise from 0.1, so that the average never lags by more than a tenth of the steps so far; by default
+    in runs shorter than 8 / (1 - decay) steps."""
+    batchnorm_statistics: Statistics | None = None
+    """What evaluations take for BatchNorm: statistics that ran along with the training, or ones recomputed from
+    training images for the weights at hand; the latter by default in runs shorter than 50 / (BatchNorm's momentum)."""
 
     @classmethod
     def usual(cls, values: Mapping[str, Any]) -> Self:
@@ -65,6 +72,8 @@ class OptimOptions:
             found.append(f"steps must be at least 1, got {self.steps}.")
         if not 0 <= self.ema_decay < 1:
             found.append(f"ema_decay must lie in [0, 1), got {self.ema_decay}.")
+        if self.ema_warmup and not self.ema_decay:
+            found.append("ema_warmup is for a moving average, and ema_decay is 0; leave it out, or give a decay.")
         if self.clip_grad is not None and not self.clip_grad > 0:
             found.append(f"clip_grad must be above 0, got {self.clip_grad}; leave it out for no clipping.")
         if any(not 0 < m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):

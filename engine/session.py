@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from tailmatch.engine.config import to_yaml
 from tailmatch.engine.device import Autocast, pick_device
 from tailmatch.engine.distributed import World, barrier, joined
+from tailmatch.engine.evaluated import in_words, settled
 from tailmatch.engine.loop import Trainer
 from tailmatch.engine.records import RunFolder
 from tailmatch.engine.schedule import build_schedule
@@ -55,6 +57,7 @@ class Session:
         seed_everything(self.config.run.seed)
         task = build(self.config, self.device, self.world)
         try:
+            self.config = _settled(self.config, task)
             if folder.config_file.exists():
                 folder.refuse_other_data(task.fingerprint)
             elif self.world.is_main:
@@ -76,7 +79,8 @@ class Session:
         """What would be trained: data, parameters, steps and learning rates."""
         seed_everything(self.config.run.seed)
         task = build(self.config, self.device, World())
-        schedule = build_schedule(self.config.optim, task.steps, task.steps_per_epoch or 1)
+        optim = _settled(self.config, task).optim
+        schedule = build_schedule(optim, task.steps, task.steps_per_epoch or 1)
         rates = ", ".join(f"{rate:.3g} at {step}" for step, rate in schedule.landmarks())
         trained = sum(p.numel() for p in task.parameters())
         lines = [
@@ -84,6 +88,7 @@ class Session:
             f"{'parameters':<18}{trained:,}",
             f"{'steps':<18}{task.steps:,} of {task.images_per_step} images",
             f"{'learning rate':<18}{rates}",
+            f"{'evaluated':<18}{in_words(optim)}",
             f"{'device':<18}{self.device}, {torch.get_num_threads()} threads",
             f"{'split':<18}{task.fingerprint}",
         ]
@@ -150,6 +155,10 @@ def run_training(
     if session.world.is_main:
         print(summary(*outcome))
     return 0
+
+
+def _settled(config: Any, task: Task) -> Any:
+    return replace(config, optim=settled(config.optim, task.moving_norms(), task.steps))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,14 +1,17 @@
 """What the loop asks of a method: the one seam between `engine` and the tasks."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tailmatch.analysis.groups import Groups
 from tailmatch.engine.card import Card
+from tailmatch.engine.evaluated import EvaluatedWeights, moving_norms
 from tailmatch.engine.optim import WeightAverage
 from tailmatch.engine.profile import Profile
 
@@ -43,8 +46,13 @@ class Task(ABC):
     groups: Groups
     labels: dict[str, Tensor]  # of each evaluated set: "test", and "val" where there is one
     fingerprint: str  # of the split: equal for runs on the same images
-    average: WeightAverage | None = None
-    """The moving average of the model, where the run keeps one; the loop puts it here for tasks that ask it."""
+    weights: EvaluatedWeights | None = None
+    """The model as it is evaluated; the loop puts it here for tasks that ask it while they train."""
+
+    @property
+    def average(self) -> WeightAverage | None:
+        """The moving average of the model, where the run keeps one."""
+        return None if self.weights is None else self.weights.average
 
     @abstractmethod
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
@@ -53,6 +61,14 @@ class Task(ABC):
     @abstractmethod
     def logits(self, model: nn.Module, split: str) -> Tensor:
         """The model's logits on a whole evaluated set, in the order of `labels[split]`."""
+
+    @abstractmethod
+    def statistics_sample(self) -> Iterator[Tensor]:
+        """Some of the training images in batches, as evaluations show images; the same at every call and process."""
+
+    def moving_norms(self) -> list[_BatchNorm]:
+        """The BatchNorm layers whose running statistics the training moves."""
+        return moving_norms(self.model)
 
     @abstractmethod
     def card(self) -> Card:

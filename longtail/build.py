@@ -4,22 +4,26 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from tailmatch.analysis.groups import PRESETS, Groups, split_classes
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.files.load import FileDataset, load_file_dataset
+from tailmatch.datasets.files.loader import EpochPlan
 from tailmatch.datasets.load import load_dataset
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
+from tailmatch.engine.evaluated import SAMPLE
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import TRAINS_NOTHING, DistillationOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.longtail.heads import replace_head
 from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
 from tailmatch.longtail.resolve import first_reweighed_epoch
-from tailmatch.longtail.samplers import Share, build_plan
+from tailmatch.longtail.samplers import ClassPlan, Share, build_plan, first_draws
 from tailmatch.longtail.task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
 from tailmatch.longtail.teacher import load_network, warn_if_near_chance
 from tailmatch.longtail.two_stage import second_stage
@@ -75,9 +79,9 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
     share = Share(batch_size=size, rank=world.rank, world_size=world.size)
     if data.dataset in FILE_DATASETS:
         files = _file_dataset(config)
-        plan = build_plan(str(config.method.sampler), files.train.labels, seed, share)
+        plan, first_drawn = _drawn(config, files.train.labels, share)
         timetable = _timetable(config, plan.steps_per_epoch)
-        images = ImagesInFiles(files, plan, timetable.steps, seed, config.run.workers, device)
+        images = ImagesInFiles(files, plan, first_drawn, timetable.steps, seed, config.run.workers, device)
         return images, timetable
     dataset = load_dataset(
         data.dataset,
@@ -89,8 +93,19 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
         image_size=data.image_size,
         test_fraction=data.test_fraction,
     )
-    plan = build_plan(str(config.method.sampler), dataset.train.labels.numpy(), seed, share)
-    return ImagesInMemory(dataset, plan, seed, world, device), _timetable(config, plan.steps_per_epoch)
+    plan, first_drawn = _drawn(config, dataset.train.labels.numpy(), share)
+    images_in_memory = ImagesInMemory(dataset, plan, first_drawn, seed, world, device)
+    return images_in_memory, _timetable(config, plan.steps_per_epoch)
+
+
+def _drawn(
+    config: LongtailConfig, labels: NDArray[np.int64], share: Share
+) -> tuple[EpochPlan | ClassPlan, torch.Tensor]:
+    """What this process draws in each step, and the images that all of them draw first."""
+    name, seed = str(config.method.sampler), config.run.seed
+    everything = build_plan(name, labels, seed, replace(share, rank=0, world_size=1))
+    first = first_draws(everything, min(SAMPLE, len(labels)))
+    return build_plan(name, labels, seed, share), torch.from_numpy(first)
 
 
 def _file_dataset(config: LongtailConfig) -> FileDataset:

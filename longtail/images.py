@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.datasets.base import Dataset, ImageSet
+from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.load import FileDataset
 from tailmatch.datasets.files.loader import EvalPlan, ImageLoader, Plan
 from tailmatch.datasets.files.views import draws_of
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
+from tailmatch.engine.evaluated import batches_of
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.seeding import generator
 
@@ -49,6 +51,8 @@ class Images(ABC):
     fingerprint: str
     held_out: bool = False
     """Whether the test images were taken out of the training images' folder."""
+    first_drawn: Tensor
+    """int64, on the CPU: the training images that the sampler draws first, over all processes; see `sample`."""
 
     @abstractmethod
     def batch(self, step: int, profile: Profile) -> Batch:
@@ -57,6 +61,10 @@ class Images(ABC):
     @abstractmethod
     def split(self, name: str) -> Iterator[Tensor]:
         """All images of a split in order, normalised, in chunks."""
+
+    @abstractmethod
+    def sample(self) -> Iterator[Tensor]:
+        """The first training images that the sampler draws, without augmentation, in batches of about one size."""
 
     def _describe(self, dataset: Dataset | FileDataset) -> None:
         self.name, self.class_names = dataset.name, dataset.class_names
@@ -83,13 +91,16 @@ class Images(ABC):
 class ImagesInMemory(Images):
     """A small data set, whole on the device."""
 
-    def __init__(self, dataset: Dataset, plan: Plan, seed: int, world: World, device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset, plan: Plan, first_drawn: Tensor, seed: int, world: World, device: torch.device
+    ) -> None:
         self.fingerprint = _fingerprint(
             part for split in (dataset.train, dataset.val, dataset.test) if split for part in _bytes_of(split)
         )
         dataset = dataset.to(device)
         self._describe(dataset)
-        self.plan, self.seed, self.world, self.held_out = plan, seed, world, dataset.held_out is not None
+        self.plan, self.first_drawn, self.seed, self.world = plan, first_drawn, seed, world
+        self.held_out = dataset.held_out is not None
         self._sets = {"train": dataset.train, "test": dataset.test}
         if dataset.val is not None and len(dataset.val):
             self._sets["val"] = dataset.val
@@ -114,14 +125,27 @@ class ImagesInMemory(Images):
         images = self._sets[split].images
         return images[indices.to(images.device)]
 
+    def sample(self) -> Iterator[Tensor]:
+        train = self._sets["train"].images
+        for indices in batches_of(self.first_drawn.to(train.device)):
+            yield self._normalize(train[indices])
+
 
 class ImagesInFiles(Images):
     """A data set too large for memory, decoded by processes of their own while the model computes."""
 
     def __init__(
-        self, dataset: FileDataset, plan: Plan, steps: int, seed: int, workers: int, device: torch.device
+        self,
+        dataset: FileDataset,
+        plan: Plan,
+        first_drawn: Tensor,
+        steps: int,
+        seed: int,
+        workers: int,
+        device: torch.device,
     ) -> None:
         self._describe(dataset)
+        self.first_drawn = first_drawn
         self.short_side = dataset.eval_view.short_side
         self._files = {"train": dataset.train, "test": dataset.test}
         if dataset.val is not None:
@@ -143,8 +167,14 @@ class ImagesInFiles(Images):
             return Batch(self._normalize(decoded.images), decoded.labels)
 
     def split(self, name: str) -> Iterator[Tensor]:
-        files = self._files[name]
-        plan = EvalPlan(images=len(files), batch_size=EVALUATED_AT_ONCE // 2)
+        yield from self._plain(self._files[name], EVALUATED_AT_ONCE // 2)
+
+    def sample(self) -> Iterator[Tensor]:
+        at_once = max(map(len, batches_of(self.first_drawn)))
+        yield from self._plain(self._files["train"].subset(self.first_drawn.numpy()), at_once)
+
+    def _plain(self, files: FileSet, at_once: int) -> Iterator[Tensor]:
+        plan = EvalPlan(images=len(files), batch_size=at_once)
         with ImageLoader(files, self._view, plan, plan.steps, workers=self._workers, device=self._device) as evaluation:
             for decoded in evaluation.batches():
                 yield self._normalize(decoded.images)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailmatch.datasets.files.loader import Draws, EpochPlan
+from tailmatch.datasets.files.loader import Draws, EpochPlan, Plan
 from tailmatch.engine.seeding import derived_seed
 
 POWERS = {"square-root": 0.5, "class-balanced": 0.0}
@@ -79,3 +79,11 @@ def build_plan(name: str, labels: NDArray[np.int64], seed: int, share: Share) ->
         rank=share.rank,
         world_size=share.world_size,
     )
+
+
+def first_draws(plan: Plan, count: int) -> NDArray[np.int64]:
+    """[count] the images that a plan draws first."""
+    drawn: list[NDArray[np.int64]] = []
+    while sum(map(len, drawn)) < count:
+        drawn.append(plan(len(drawn)).indices)
+    return np.concatenate(drawn)[:count]

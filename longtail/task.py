@@ -1,14 +1,16 @@
 """Long-tailed learning as a task of the training loop: images, network, step, and what happens between epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tailmatch.analysis.groups import Groups
 from tailmatch.engine.card import Card
+from tailmatch.engine.evaluated import moving_norms
 from tailmatch.engine.evaluation import Accuracy, accuracy_of
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.task import StepResult, Task
@@ -104,6 +106,13 @@ class LongtailTask(Task):
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
         return self.shift(over_split(model, self.images, split), self.train_class_counts)
+
+    def statistics_sample(self) -> Iterator[Tensor]:
+        return self.images.sample()
+
+    def moving_norms(self) -> list[_BatchNorm]:
+        parts = [self.model] if self.trained.everything else self.trained.modules
+        return [norm for part in parts for norm in moving_norms(part)]
 
     def card(self) -> Card:
         images, shift = self.images, self.shift(torch.zeros(self.images.num_classes), self.train_class_counts)

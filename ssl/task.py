@@ -1,6 +1,6 @@
 """Semi-supervised learning as a task of the training loop: data, views, model, algorithm and what is logged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tailmatch.datasets.base import Dataset
 from tailmatch.datasets.contact_sheet import save_contact_sheet, spread_over_classes
 from tailmatch.engine.card import Card
 from tailmatch.engine.distributed import from_main_process
+from tailmatch.engine.evaluated import EvaluatedWeights, batches_of, sample_indices
 from tailmatch.engine.predict import predict
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.seeding import generator
@@ -51,6 +52,9 @@ class SSLTask(Task):
         if dataset.val is not None:
             self.labels["val"] = dataset.val.labels
         self.uses_unlabeled = batches.sizes[1] > 0
+        self._labeled = batches.labeled  # an add-on may draw from a larger set later
+        count = len(batches.labeled) + (len(batches.unlabeled) if self.uses_unlabeled else 0)
+        self._sample = sample_indices(count, batches.seed).to(dataset.train.images.device)
         self.images_per_step = sum(batches.sizes)
         self.quality = PseudoLabelQuality(dataset.class_names, self.groups).to(dataset.train.images.device)
         self.state = nn.ModuleDict({"algorithm": algorithm, "quality": self.quality})
@@ -92,10 +96,21 @@ class SSLTask(Task):
 
     def predict(self, images: Tensor) -> Tensor:
         """What the evaluated model says of uint8 images; the same on every process, and training goes on after it."""
-        model = self.model if self.average is None else self.average.evaluated()
-        found = from_main_process(predict(model, images, self.batches.views.plain).clone())
+        weights = self.weights or EvaluatedWeights(self.model, None, None)
+        with weights.ready() as model:
+            found = from_main_process(predict(model, images, self.batches.views.plain).clone())
         self.model.train()
         return found
+
+    def statistics_sample(self) -> Iterator[Tensor]:
+        """Of the labelled and unlabelled images together; of the labelled alone where the algorithm sees no others."""
+        for indices in batches_of(self._sample):
+            is_labeled = indices < len(self._labeled)
+            parts = (
+                self._labeled.images[indices[is_labeled]],
+                self.batches.unlabeled.images[indices[~is_labeled] - len(self._labeled)],
+            )
+            yield self.batches.views.plain(torch.cat(parts))
 
     def synchronize(self) -> None:
         self.algorithm.synchronize()  # type: ignore[operator]

@@ -1,7 +1,7 @@
 """A task of a few microseconds a step, to put the loop through everything that can happen to a run."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,9 @@ class ToyTask(Task):
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
         return model(self.test_inputs[: len(self.labels[split])])
+
+    def statistics_sample(self) -> Iterator[Tensor]:
+        yield from self.inputs.split(20)
 
     def card(self) -> Card:
         one = (0.5,)

@@ -89,12 +89,12 @@ def test_the_average_equals_a_plain_loop_and_its_batchnorm_statistics_are_the_li
     model = network()
     average = WeightAverage(model, copy.deepcopy(model), decay=0.9)
     by_hand = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for _ in range(5):
+    for step in range(5):
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(torch.randn_like(p))
         model.train()(torch.randn(8, 3, 4, 4))
-        average.update()
+        average.update(step)
         for name, p in model.named_parameters():
             by_hand[name] = 0.9 * by_hand[name] + 0.1 * p.detach()
     evaluated = average.evaluated()
@@ -113,3 +113,17 @@ def test_the_average_begins_as_the_model_whatever_it_was_given() -> None:
         other[3].weight.zero_()
     average = WeightAverage(model, other, decay=0.5)
     assert torch.equal(average.averaged_model[3].weight, model[3].weight)
+
+
+def test_while_it_warms_up_the_average_forgets_the_weights_it_began_with() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    averages = {warmup: WeightAverage(model, copy.deepcopy(model), 0.99, warmup=warmup) for warmup in (True, False)}
+    nn.init.ones_(model.weight)  # from the first step on: whatever is missing to 1 is the beginning
+    for step in range(50):
+        for average in averages.values():
+            average.update(step)
+    assert float(averages[False].averaged_model.weight) == pytest.approx(1 - 0.99**50)
+    assert float(averages[True].averaged_model.weight) > 0.999
+    assert averages[True].decay_at(0) == 0.1
+    assert averages[True].decay_at(889) < 0.99 == averages[True].decay_at(890) == averages[False].decay_at(0)

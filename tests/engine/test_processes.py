@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tailmatch.cli import main
 from tailmatch.engine.checkpoint import load_newest
@@ -74,10 +75,21 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_end_with_the_same_weights(stopped_and_resumed: tuple[Path, str]) -> None:
     one, other = ended_with(stopped_and_resumed[0] / "second")
-    for part in ("model", "average"):
+    for part in ("model", "average", "evaluated"):
         for name, weight in one[part].items():
             assert torch.equal(weight, other[part][name]), name
     assert_close(one["state"]["algorithm.loss.class_means.means"], other["state"]["algorithm.loss.class_means.means"])
+
+
+def test_what_is_evaluated_and_kept_is_the_same_on_both(stopped_and_resumed: tuple[Path, str]) -> None:
+    """Six steps are too few for running statistics; the recomputed ones go into the file and leave no trace."""
+    base = stopped_and_resumed[0]
+    result = json.loads((base / "run" / "result.json").read_text())
+    assert result["evaluated_weights"]["batchnorm_statistics"] == "recomputed"
+    kept = load_file(base / "run" / "weights.safetensors")
+    for found in ended_with(base / "second"):
+        assert found["evaluated"].keys() == kept.keys()
+        assert all(torch.equal(found["evaluated"][name], value) for name, value in kept.items())
 
 
 def test_rank_0_alone_writes_and_speaks(stopped_and_resumed: tuple[Path, str]) -> None:
@@ -113,6 +125,6 @@ def test_losses_are_checked_on_all_processes_together(
 ) -> None:
     """A loss that is broken on another process alone arrives here through the mean, and stops this one too."""
     trainer = toy_trainer(tmp_path, 8)
-    monkeypatch.setattr("tailmatch.engine.loop.mean_over_processes", lambda losses: losses * float("nan"))
+    monkeypatch.setattr("tailmatch.engine.recent.mean_over_processes", lambda losses: losses * float("nan"))
     with pytest.raises(ValueError, match="The loss became nan at step 1"):
         trainer.fit()

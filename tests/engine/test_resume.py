@@ -95,6 +95,10 @@ VARIANTS = {
     "adamw": {"optim": OptimOptions(optimizer="adamw", lr=0.01, ema_decay=0.9)},
     "no average": {"optim": OptimOptions(lr=0.1, ema_decay=0.0)},
     "bf16": {"precision": "bf16"},
+    "statistics and average of a short run": {
+        "optim": OptimOptions(lr=0.1, ema_decay=0.99, ema_warmup=True, batchnorm_statistics="recomputed")
+    },
+    "statistics without an average": {"optim": OptimOptions(lr=0.1, ema_decay=0, batchnorm_statistics="recomputed")},
     "no checkpoints": {"checkpoint_every": 1000, "eval_every": 1000},
 }
 

@@ -1,7 +1,7 @@
 """Run by test_processes.py under torchrun: one command line on every process, then what each of them ended with.
 
 Usage: two_processes_run.py FOLDER STOP_AFTER WORDS...; a process that is STOP_AFTER steps old gets a Ctrl-C (0: none).
-Writes FOLDER/<rank>.safetensors: the model, its average and the algorithm's state as this process holds them.
+Writes FOLDER/<rank>/: the model, its average, what is evaluated and the algorithm's state as this process holds them.
 """
 
 import os
@@ -24,6 +24,8 @@ def keep_what_each_process_ends_with(folder: Path, stop_after: int) -> None:
         state = {"model": dict(self.task.model.named_parameters()), "state": self.task.state.state_dict()}
         if self.average is not None:
             state["average"] = dict(self.average.averaged_model.named_parameters())
+        with self.weights.ready() as model:  # on all processes together
+            state["evaluated"] = {name: value.clone() for name, value in model.state_dict().items()}
         save_checkpoint(folder / rank, self.step, state)
         return result
 

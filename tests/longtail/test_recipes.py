@@ -4,17 +4,20 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from tailmatch.datasets.files.loader import EpochPlan
 from tailmatch.datasets.files.views import EvalView, TrainView
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_names
+from tailmatch.engine.evaluated import moving_norms, settled
 from tailmatch.engine.optim import build_optimizer
 from tailmatch.engine.schedule import build_schedule
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.presets import PAIRS
 from tailmatch.longtail.resolve import resolved
+from tailmatch.models.build import build_model
 from tailmatch.models.catalog import check_model_name
 
 IMAGENET_LT = [name for name in recipe_names() if name.startswith("imagenet_lt")]
@@ -164,3 +167,23 @@ def test_a_recipe_opens_with_what_to_expect(path: Path) -> None:
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     for word in ("# Paper: ", "# Time: ", "# Accuracy", f"# Command: python run.py longtail --config {path.stem}"):
         assert any(line.startswith(word) for line in head), f"{path.name} lacks {word!r}"
+
+
+STEPS_PER_EPOCH = {
+    "imagenet-lt": ITERATIONS,
+    "cifar10-lt": 12_406 // 128,
+    "cifar100-lt": 10_847 // 128,
+    "digits-lt": 13,
+}
+
+
+@pytest.mark.parametrize("recipe", [*IMAGENET_LT, "cifar10_lt", "cifar100_lt", "digits_lt"])
+def test_a_recipe_is_evaluated_with_running_statistics_as_published(recipe: str) -> None:
+    config = config_of("--config", recipe, *(["--teacher-checkpoint", "t.pth"] if "_r" in recipe[-4:] else []))
+    epochs = config.optim.epochs
+    assert epochs is not None
+    for name in filter(None, (config.method.model, config.distillation.teacher)):  # a teacher may be trained on the way
+        with torch.device("meta"):
+            norms = moving_norms(build_model(name, 10))
+        found = settled(config.optim, norms, epochs * STEPS_PER_EPOCH[config.data.dataset])
+        assert (found.batchnorm_statistics, found.ema_warmup) == ("running", False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailmatch.errors import UserError
-from tailmatch.longtail.samplers import POWERS, ClassPlan, Share, build_plan
+from tailmatch.longtail.samplers import POWERS, ClassPlan, Share, build_plan, first_draws
 
 LABELS = np.repeat(np.arange(5), [400, 100, 25, 0, 4]).astype(np.int64)
 ALONE = Share(batch_size=32, rank=0, world_size=1)
@@ -65,3 +65,9 @@ def test_every_draw_of_an_image_has_a_number_of_its_own() -> None:
 def test_refuses_a_batch_larger_than_the_set() -> None:
     with pytest.raises(UserError, match="smaller batch"):
         build_plan("class-balanced", LABELS[:20], seed=0, share=ALONE)
+
+
+def test_the_first_draws_are_those_of_the_training_whatever_the_processes() -> None:
+    plan = build_plan("class-balanced", LABELS, seed=0, share=ALONE)
+    drawn = first_draws(plan, 80)
+    assert drawn.tolist() == np.concatenate([plan(step).indices for step in range(3)])[:80].tolist()

@@ -7,6 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tailmatch.engine.distributed import World
+from tailmatch.engine.evaluated import EvaluatedWeights
+from tailmatch.engine.options import OptimOptions
 from tailmatch.engine.profile import Profile
 from tailmatch.ssl import ADD_ONS, PRESETS, Parts, Setting, build_task
 from tailmatch.ssl.add_on_abc import BalancedClassifier, TwoHeads
@@ -63,11 +65,7 @@ def test_every_add_on_goes_with_every_algorithm(make_task, small_net, name, add_
         return  # refused: test_composition.py
     task = make_task(algorithm=name, add_on=add_on)
     if PRESETS[name].teacher == "average":
-        import copy
-
-        from tailmatch.engine.optim import WeightAverage
-
-        task.average = WeightAverage(task.model, copy.deepcopy(task.model), 0.9)
+        task.weights = EvaluatedWeights.of(task.model, OptimOptions(ema_decay=0.9), task.statistics_sample)
     assert train(task, 3).loss.isfinite()
     assert task.logits(task.model, "test").shape == (40, 4)
 

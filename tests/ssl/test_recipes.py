@@ -5,6 +5,8 @@ import torch
 
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_path
+from tailmatch.engine.evaluated import moving_norms, settled
+from tailmatch.models import build_model
 from tailmatch.ssl import SSLConfig, resolved
 from tailmatch.ssl.api import configure
 from tailmatch.ssl.build import split_indices
@@ -125,3 +127,15 @@ def test_a_recipe_opens_with_paper_time_accuracy_and_command(recipe):
 def test_every_algorithm_can_start_from_a_recipe():
     for algorithm in ("softmatch", "freematch", "uda", "pi-model", "mean-teacher", "dash", "supervised"):
         assert read("cifar10_40", "--algorithm", algorithm).algorithm.algorithm == algorithm
+
+
+@pytest.mark.parametrize("recipe", [f"{d}_{n}" for d, n in BALANCED] + [*TAILS, "cifar100_lt_ssl_150", "digits",
+                                                                      "digits_lt_ssl"])  # fmt: skip
+def test_a_recipe_is_evaluated_as_published_and_a_short_run_from_it_as_its_weights_deserve(recipe):
+    config = read(recipe)
+    with torch.device("meta"):
+        norms = moving_norms(build_model(config.algorithm.model, 10))
+    published = settled(config.optim, norms, config.optim.steps)
+    assert (published.batchnorm_statistics, published.ema_warmup) == ("running", False)
+    short = settled(config.optim, norms, 60)
+    assert (short.batchnorm_statistics, short.ema_warmup) == ("recomputed", True)
