@@ -27,8 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
 from benchmarks import pil_augmentation as pil
-from tailmatch.datasets.augment_pools import STRONG_POOL
-from tailmatch.datasets.strong_augment import StrongAugment
+from tailmatch.datasets.strong_augment import STRONG_POOL, StrongAugment
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 
 RESULTS = Path(__file__).parent / "results"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from tailmatch.datasets.augment_pools import OPERATION_RANGES, STRONG_POOL
+from tailmatch.datasets.strong_augment import OPERATION_RANGES, STRONG_POOL
 
 Picture = Image.Image
 

@@ -1,4 +1,3 @@
-from tailmatch.datasets.augment_pools import STRONG_POOL as STRONG_POOL
 from tailmatch.datasets.base import Dataset as Dataset
 from tailmatch.datasets.base import ImageSet as ImageSet
 from tailmatch.datasets.catalog import CATALOG as CATALOG
@@ -28,6 +27,7 @@ from tailmatch.datasets.splits import proportional_draw as proportional_draw
 from tailmatch.datasets.splits import split_fingerprint as split_fingerprint
 from tailmatch.datasets.splits import ssl_split as ssl_split
 from tailmatch.datasets.splits import unlabeled_profile as unlabeled_profile
+from tailmatch.datasets.strong_augment import STRONG_POOL as STRONG_POOL
 from tailmatch.datasets.strong_augment import StrongAugment as StrongAugment
 from tailmatch.datasets.weak_augment import Normalize as Normalize
 from tailmatch.datasets.weak_augment import WeakAugment as WeakAugment

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tailmatch.datasets.base import ImageSet, ReadSets, unlabeled_set
-from tailmatch.datasets.class_checks import check_classes
+from tailmatch.datasets.base import ImageSet, ReadSets, check_classes, unlabeled_set
 from tailmatch.datasets.files.file_set import IMAGE_SUFFIXES, FileSet, images_below, read_folders
 from tailmatch.datasets.one_image import GRAY_MODES, check_depth, square_pixels
 from tailmatch.datasets.own_data import TEST_FRACTION, is_flat

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tailmatch.datasets.base import CHANNELS, ImageSet, ReadSets, channels_first, unlabeled_set
-from tailmatch.datasets.class_checks import check_classes
+from tailmatch.datasets.base import CHANNELS, ImageSet, ReadSets, channels_first, check_classes, unlabeled_set
 from tailmatch.errors import UserError
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")

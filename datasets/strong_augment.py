@@ -14,9 +14,39 @@ import torch
 from torch import Tensor
 
 from tailmatch.datasets import image_ops as ops
-from tailmatch.datasets.augment_pools import CUTOUT_GREY, OPERATION_PROBABILITY, OPERATION_RANGES, STRONG_POOL
 from tailmatch.datasets.weak_augment import WeakAugment, check_images, send
 from tailmatch.errors import UserError, unknown_name
+
+CUTOUT_GREY = 127
+"""The value of every channel inside the cutout."""
+OPERATION_PROBABILITY = 0.5
+"""How often a drawn operation is applied."""
+
+_ENHANCE = (0.05, 0.95)  # 1 keeps the image, 0 gives black, gray, flat and smoothed; some projects go up to 1.95
+_SHEAR = (-0.3, 0.3)  # pixels moved per row or column, about the upper left corner as in PIL and the paper's code
+_TRANSLATE = (-0.3, 0.3)  # of the image's width or height
+OPERATION_RANGES: dict[str, tuple[float, float] | None] = {
+    "Identity": None,
+    "Rotate": (-30.0, 30.0),  # degrees, counter-clockwise about the centre of the image
+    "ShearX": _SHEAR,
+    "ShearY": _SHEAR,
+    "TranslateX": _TRANSLATE,
+    "TranslateY": _TRANSLATE,
+    "AutoContrast": None,
+    "Brightness": _ENHANCE,
+    "Color": _ENHANCE,
+    "Contrast": _ENHANCE,
+    "Equalize": None,
+    "Posterize": (4, 8),  # bits kept per channel, a whole number, both ends included
+    "Sharpness": _ENHANCE,
+    "Solarize": (0.0, 256.0),  # pixels at or above are inverted: the paper's 0..1 of the full scale, in pixel values
+}
+"""Every operation, with the range that its value is drawn from evenly; None where it takes none.
+
+FixMatch's (Sohn et al. 2020, arXiv:2001.07685, appendix D). Projects differ, and their numbers belong to their ranges.
+"""
+STRONG_POOL = tuple(sorted(OPERATION_RANGES))
+"""The 14 operations of the paper."""
 
 MATRICES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "Rotate": ops.rotate_matrix,

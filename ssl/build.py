@@ -7,13 +7,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from tailmatch.datasets.augment_pools import STRONG_POOL
 from tailmatch.datasets.base import Dataset, ImageSet, unlabeled_set
 from tailmatch.datasets.index_file import read_indices
 from tailmatch.datasets.load import load_dataset
 from tailmatch.datasets.own_data import name_of
 from tailmatch.datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
-from tailmatch.datasets.strong_augment import StrongAugment
+from tailmatch.datasets.strong_augment import STRONG_POOL, StrongAugment
 from tailmatch.datasets.weak_augment import WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.options import RunOptions

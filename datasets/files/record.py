@@ -1,5 +1,6 @@
 """The record that `data prepare` writes and training reads: which lists, where the images are, what copies are made."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 from tailmatch.datasets.files.file_set import FileSet, parse_list
 from tailmatch.datasets.files.layout import located
-from tailmatch.datasets.prepare.fetch import sha256
 from tailmatch.engine.files import write_json
 from tailmatch.errors import UserError
 
@@ -88,6 +88,10 @@ class Record:
             raise UserError(f"{path} has been altered since it was checked; run `data prepare {self.dataset}` again.")
         listed = parse_list(content.decode("utf-8"), row.file, root, len(self.class_names))
         return FileSet.of(root, located(listed.relatives(), self.places), listed.labels)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def root_for_record(root: Path, folder: Path) -> str:

@@ -7,9 +7,9 @@ from tailmatch.datasets.catalog import CATALOG
 from tailmatch.datasets.files.catalog import FILE_DATASETS, FileRecipe, file_recipe
 from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.layout import choose_places, located, missing
-from tailmatch.datasets.files.record import RECORD, ListRecord, Record, root_for_record
+from tailmatch.datasets.files.record import RECORD, ListRecord, Record, root_for_record, sha256
 from tailmatch.datasets.prepare.config import CheckConfig, DataConfig, ListConfig, PrepareConfig
-from tailmatch.datasets.prepare.fetch import keep, sha256
+from tailmatch.datasets.prepare.fetch import keep
 from tailmatch.datasets.prepare.lists import as_list, check_sizes, class_names, list_folders, obtain, parse_checksums
 from tailmatch.datasets.prepare.resize import is_whole, resize_all, resized_folder
 from tailmatch.datasets.prepare.verify import unreadable

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tailmatch.datasets.files.record import sha256
 from tailmatch.engine.files import write_atomically
 from tailmatch.errors import UserError
 
@@ -61,10 +62,6 @@ def _fetch_url(url: str, timeout_seconds: float) -> bytes:
 def matches(content: bytes, checksum: str) -> bool:
     """Whether a file's content has this hash: SHA-256 (64 digits), or the one git gives to the file (40 digits)."""
     return checksum.lower() == (sha256(content) if len(checksum) == 64 else git_blob(content))
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def git_blob(content: bytes) -> str:

@@ -6,8 +6,7 @@ import torch
 from sklearn.datasets import load_digits, load_sample_image
 
 from benchmarks.pil_augmentation import PIL_OPERATIONS, to_array, to_picture
-from tailmatch.datasets.augment_pools import OPERATION_RANGES, STRONG_POOL
-from tailmatch.datasets.strong_augment import NUMBERED, Draw, apply_draw
+from tailmatch.datasets.strong_augment import NUMBERED, OPERATION_RANGES, STRONG_POOL, Draw, apply_draw
 
 
 def _photographs(side_y: int, side_x: int, count: int) -> torch.Tensor:

@@ -4,8 +4,15 @@ import pytest
 import torch
 from scipy import stats
 
-from tailmatch.datasets.augment_pools import OPERATION_RANGES, STRONG_POOL
-from tailmatch.datasets.strong_augment import NUMBERED, Draw, StrongAugment, apply_draw, cut_out
+from tailmatch.datasets.strong_augment import (
+    NUMBERED,
+    OPERATION_RANGES,
+    STRONG_POOL,
+    Draw,
+    StrongAugment,
+    apply_draw,
+    cut_out,
+)
 from tailmatch.errors import UserError
 
 
