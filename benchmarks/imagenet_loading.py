@@ -35,10 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from tailmatch.datasets.files import decode
 from tailmatch.datasets.files.decode import Box, Picture
 from tailmatch.datasets.files.file_set import FileSet, read_folders
-from tailmatch.datasets.files.loader import EpochPlan, EvalPlan, ImageLoader
+from tailmatch.datasets.files.loader import ImageLoader
 from tailmatch.datasets.files.views import EvalView, TrainView, crop, draws_of
 from tailmatch.datasets.prepare.resize import resize_all
 from tailmatch.datasets.weak_augment import Normalize
+from tailmatch.engine.sampling import EpochPlan, EvalPlan
 from tailmatch.torchvision_import import torchvision
 
 RESULTS = Path(__file__).parent / "results"

@@ -7,9 +7,6 @@ from tailmatch.datasets.contact_sheet import save_contact_sheet as save_contact_
 from tailmatch.datasets.files.file_set import FileSet as FileSet
 from tailmatch.datasets.files.load import FileDataset as FileDataset
 from tailmatch.datasets.files.load import load_file_dataset as load_file_dataset
-from tailmatch.datasets.files.loader import Draws as Draws
-from tailmatch.datasets.files.loader import EpochPlan as EpochPlan
-from tailmatch.datasets.files.loader import EvalPlan as EvalPlan
 from tailmatch.datasets.files.loader import ImageBatch as ImageBatch
 from tailmatch.datasets.files.loader import ImageLoader as ImageLoader
 from tailmatch.datasets.files.views import EvalView as EvalView
@@ -31,3 +28,6 @@ from tailmatch.datasets.strong_augment import STRONG_POOL as STRONG_POOL
 from tailmatch.datasets.strong_augment import StrongAugment as StrongAugment
 from tailmatch.datasets.weak_augment import Normalize as Normalize
 from tailmatch.datasets.weak_augment import WeakAugment as WeakAugment
+from tailmatch.engine.sampling import Draws as Draws
+from tailmatch.engine.sampling import EpochPlan as EpochPlan
+from tailmatch.engine.sampling import EvalPlan as EvalPlan

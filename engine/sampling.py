@@ -1,41 +1,168 @@
-"""Which samples make up step k: a pure function of the seed and k, so that a data position needs no storing."""
+"""Which samples make up step k: pure functions of the seed and k, so that a data position needs no storing.
 
+Every process works out the whole batch and keeps its share, every `world_size`-th sample from its own rank on, so the
+batch is the same however many processes there are.
+
+Shape suffixes: B samples of a step, N of the set.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from tailmatch.engine.seeding import generator
+from tailmatch.engine.seeding import derived_seed, generator
+from tailmatch.errors import UserError
+
+Indices = NDArray[np.int64]
+POWERS = {"square-root": 0.5, "class-balanced": 0.0}
 
 
-class ShuffledIndices:
-    """An endless row of shuffled epochs over `indices`; any stretch of it can be asked for.
+class Draws(NamedTuple):
+    """The samples of one batch."""
 
-    With several processes each asks for the whole batch and keeps its share (`share`), so the global batch is the same
-    however many processes there are.
+    indices: Indices
+    """[B] which samples."""
+    draws: Indices
+    """[B] which draw of it this is: the epoch, or where samples repeat within one, the position among all draws."""
+
+
+Plan = Callable[[int], Draws]
+"""The samples of each step; of this process's share of them where there are several processes."""
+
+
+class ShuffledRow:
+    """An endless row of epochs over 0 ... size - 1, each in an order of its own; any stretch of it can be asked for.
+
+    Args:
+        order: the order of an epoch, [size].
     """
 
-    def __init__(self, indices: Tensor, seed: int, purpose: str) -> None:
-        if len(indices) == 0:
+    def __init__(self, size: int, order: Callable[[int], Indices]) -> None:
+        if size == 0:
             raise ValueError("cannot sample from an empty set")
-        self.indices, self.seed, self.purpose = indices, seed, purpose
-        self._epoch, self._order = -1, indices
+        self.size, self._order_of = size, order
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
-    def take(self, start: int, count: int) -> Tensor:
+    def take(self, start: int, count: int) -> Indices:
         """The samples at positions start ... start + count - 1."""
-        parts, size = [self.indices[:0]], len(self.indices)
+        parts = [self._order[:0]]
         while count > 0:
-            epoch, offset = divmod(start, size)
-            part = self._shuffled(epoch)[offset : offset + count]
-            parts.append(part)
-            start, count = start + len(part), count - len(part)
-        return torch.cat(parts)
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            draw = generator(self.seed, self.purpose, epoch)
-            self._epoch, self._order = epoch, self.indices[torch.randperm(len(self.indices), generator=draw)]
-        return self._order
+            epoch, offset = divmod(start, self.size)
+            if epoch != self._epoch:
+                self._epoch, self._order = epoch, self._order_of(epoch)
+            parts.append(self._order[offset : offset + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts)
 
 
-def share(batch: Tensor, rank: int, world_size: int) -> Tensor:
-    """One process's part of a global batch."""
-    return batch[rank::world_size] if world_size > 1 else batch
+def shuffled(size: int, seed: int, purpose: str) -> ShuffledRow:
+    """A row that torch shuffles, from the generator of one purpose."""
+    return ShuffledRow(size, lambda epoch: torch.randperm(size, generator=generator(seed, purpose, epoch)).numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochPlan:
+    """Training: every image once an epoch, in an order made from (seed, epoch); no incomplete batch at the end."""
+
+    images: int
+    batch_size: int
+    """Over all processes."""
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world_size:
+            raise UserError(
+                f"A batch of {self.batch_size} does not divide among {self.world_size} processes; choose a multiple."
+            )
+        if self.images < self.batch_size:
+            raise UserError(f"{self.images} images do not fill a batch of {self.batch_size}; choose a smaller batch.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.images // self.batch_size
+
+    @cached_property
+    def _row(self) -> ShuffledRow:
+        size = self.images
+        return ShuffledRow(size, lambda epoch: np.random.default_rng((self.seed, epoch)).permutation(size))
+
+    def __call__(self, step: int) -> Draws:
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        whole = self._row.take(epoch * self.images + batch * self.batch_size, self.batch_size)
+        indices = whole[self.rank :: self.world_size]
+        return Draws(indices, np.full(len(indices), epoch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPlan:
+    """Evaluation: this process's images in the set's order, none left out and none repeated."""
+
+    images: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def steps(self) -> int:
+        return -(-len(range(self.rank, self.images, self.world_size)) // self.batch_size)
+
+    def __call__(self, step: int) -> Draws:
+        mine = np.arange(self.rank, self.images, self.world_size)[step * self.batch_size : (step + 1) * self.batch_size]
+        return Draws(mine, np.zeros_like(mine))
+
+
+class ClassPlan:
+    """Steps whose images are drawn by class, with replacement; classes without images are never drawn.
+
+    A class is drawn first, with probability proportional to n_c^power, and then one of its images: power 0 is
+    class-balanced, 1/2 square-root sampling (Kang et al. 2020, arXiv 1910.09217, section 4.1). An epoch has as many
+    steps as one that draws every image once.
+    """
+
+    def __init__(
+        self, labels: Indices, *, power: float, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.steps_per_epoch = len(labels) // batch_size
+        self._by_class = np.argsort(labels, kind="stable")
+        self._counts = np.bincount(labels)
+        self._first = np.cumsum(self._counts) - self._counts
+        # 0 to the power of 0 is 1, but a class without images has no share.
+        shares = np.where(self._counts > 0, self._counts.astype(np.float64) ** power, 0.0)
+        self._bounds = np.cumsum(shares / shares.sum())
+
+    def __call__(self, step: int) -> Draws:
+        draws = np.random.default_rng(derived_seed(self.seed, "class draws", step)).random((2, self.batch_size))
+        classes = np.searchsorted(self._bounds, draws[0] * self._bounds[-1], side="right")
+        within = (draws[1] * self._counts[classes]).astype(np.int64)
+        indices = self._by_class[self._first[classes] + within]
+        # The position tells an image's draws apart, so that each gets a crop of its own.
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        mine = slice(self.rank, None, self.world_size)
+        return Draws(indices[mine], positions[mine])
+
+
+def build_plan(
+    name: str, labels: Indices, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+) -> EpochPlan | ClassPlan:
+    """The sampler of that name over images with these labels: `instance`, or one of `POWERS`."""
+    # Also refuses a batch larger than the set, or one that does not divide among the processes.
+    plan = EpochPlan(images=len(labels), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+    if name == "instance":
+        return plan
+    return ClassPlan(labels, power=POWERS[name], batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+
+
+def first_draws(plan: Plan, count: int) -> Indices:
+    """[count] the images that a plan draws first."""
+    drawn: list[Indices] = []
+    while sum(map(len, drawn)) < count:
+        drawn.append(plan(len(drawn)).indices)
+    return np.concatenate(drawn)[:count]

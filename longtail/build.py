@@ -12,18 +12,17 @@ from torch import nn
 from tailmatch.analysis.groups import PRESETS, Groups, split_classes
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.files.load import FileDataset, load_file_dataset
-from tailmatch.datasets.files.loader import EpochPlan
 from tailmatch.datasets.load import load_dataset
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import SAMPLE
+from tailmatch.engine.sampling import ClassPlan, EpochPlan, build_plan, first_draws
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import TRAINS_NOTHING, DistillationOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.longtail.heads import replace_head
 from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
 from tailmatch.longtail.resolve import first_reweighed_epoch
-from tailmatch.longtail.samplers import ClassPlan, Share, build_plan, first_draws
 from tailmatch.longtail.task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
 from tailmatch.longtail.teacher import load_network, warn_if_near_chance
 from tailmatch.longtail.two_stage import second_stage
@@ -75,11 +74,10 @@ def rehearsed(config: LongtailConfig, device: torch.device, alone: bool = False)
 
 def build_images(config: LongtailConfig, device: torch.device, world: World) -> tuple[Images, Timetable]:
     """The data, and the steps that go over it."""
-    data, seed, size = config.data, config.run.seed, config.optim.batch_size
-    share = Share(batch_size=size, rank=world.rank, world_size=world.size)
+    data, seed = config.data, config.run.seed
     if data.dataset in FILE_DATASETS:
         files = _file_dataset(config)
-        plan, first_drawn = _drawn(config, files.train.labels, share)
+        plan, first_drawn = _drawn(config, files.train.labels, world)
         timetable = _timetable(config, plan.steps_per_epoch)
         images = ImagesInFiles(files, plan, first_drawn, timetable.steps, seed, config.run.workers, device)
         return images, timetable
@@ -93,19 +91,19 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
         image_size=data.image_size,
         test_fraction=data.test_fraction,
     )
-    plan, first_drawn = _drawn(config, dataset.train.labels.numpy(), share)
+    plan, first_drawn = _drawn(config, dataset.train.labels.numpy(), world)
     images_in_memory = ImagesInMemory(dataset, plan, first_drawn, seed, world, device)
     return images_in_memory, _timetable(config, plan.steps_per_epoch)
 
 
 def _drawn(
-    config: LongtailConfig, labels: NDArray[np.int64], share: Share
+    config: LongtailConfig, labels: NDArray[np.int64], world: World
 ) -> tuple[EpochPlan | ClassPlan, torch.Tensor]:
     """What this process draws in each step, and the images that all of them draw first."""
-    name, seed = str(config.method.sampler), config.run.seed
-    everything = build_plan(name, labels, seed, replace(share, rank=0, world_size=1))
-    first = first_draws(everything, min(SAMPLE, len(labels)))
-    return build_plan(name, labels, seed, share), torch.from_numpy(first)
+    name, size, seed = str(config.method.sampler), config.optim.batch_size, config.run.seed
+    plan = build_plan(name, labels, batch_size=size, seed=seed, rank=world.rank, world_size=world.size)
+    first = first_draws(build_plan(name, labels, batch_size=size, seed=seed), min(SAMPLE, len(labels)))
+    return plan, torch.from_numpy(first)
 
 
 def _file_dataset(config: LongtailConfig) -> FileDataset:

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from tailmatch.datasets.base import Dataset, ImageSet
 from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.load import FileDataset
-from tailmatch.datasets.files.loader import EvalPlan, ImageLoader, Plan
+from tailmatch.datasets.files.loader import ImageLoader
 from tailmatch.datasets.files.views import draws_of
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import batches_of
 from tailmatch.engine.profile import Profile
+from tailmatch.engine.sampling import EvalPlan, Plan
 from tailmatch.engine.seeding import generator
 
 EVALUATED_AT_ONCE = 512

@@ -15,7 +15,7 @@ from tailmatch.datasets.strong_augment import StrongAugment
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
-from tailmatch.engine.sampling import ShuffledIndices, share
+from tailmatch.engine.sampling import ShuffledRow, shuffled
 from tailmatch.engine.seeding import generator
 
 BLOCK_PIXELS = 1 << 18
@@ -60,12 +60,12 @@ class Batches:
         self._block_steps = max(1, min(MOST_BLOCK_STEPS, BLOCK_PIXELS // max(pixels, 1)))
         self._block: tuple[int, tuple[tuple[Tensor, ...], ...]] | None = None
         self.use_labeled(labeled)
-        self._unlabeled_order = ShuffledIndices(torch.arange(len(unlabeled)), seed, "unlabelled order")
+        self._unlabeled_order = shuffled(len(unlabeled), seed, "unlabelled order")
 
     def use_labeled(self, labeled: ImageSet, generation: int = 0) -> None:
         """Draw labelled images from this set from now on."""
         purpose = f"labelled order {generation}" if generation else "labelled order"
-        self.labeled, self._labeled_order = labeled, ShuffledIndices(torch.arange(len(labeled)), self.seed, purpose)
+        self.labeled, self._labeled_order = labeled, shuffled(len(labeled), self.seed, purpose)
 
     def __call__(self, step: int, profile: Profile) -> Batch:
         device = self.labeled.images.device
@@ -95,8 +95,8 @@ class Batches:
             for part in (weak, student, index)
         )
 
-    def _part(self, order: ShuffledIndices, step: int, size: int) -> Tensor:
-        return share(order.take(step * size, size), self.world.rank, self.world.size)
+    def _part(self, order: ShuffledRow, step: int, size: int) -> Tensor:
+        return torch.from_numpy(order.take(step * size, size)[self.world.rank :: self.world.size])
 
 
 class Views:

@@ -8,36 +8,21 @@ Shape suffixes: B images, C channels, H and W pixels.
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tailmatch.datasets.files.decode import reason_of
 from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.views import View, draws_of
+from tailmatch.engine.sampling import Draws, Plan
 from tailmatch.errors import UserError
-
-
-class Draws(NamedTuple):
-    """The images of one batch."""
-
-    indices: NDArray[np.int64]
-    """[B] which images."""
-    draws: NDArray[np.int64]
-    """[B] which draw of it this is: the epoch, or where images repeat within one, the position among all draws."""
-
-
-Plan = Callable[[int], Draws]
-"""The images of each step; of this process's share of them where there are several processes."""
 
 
 class ImageBatch(NamedTuple):
@@ -49,59 +34,6 @@ class ImageBatch(NamedTuple):
     """int64 [B]"""
     indices: Tensor
     """int64 [B]: which images of the set these are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochPlan:
-    """Training: every image once an epoch, in an order made from (seed, epoch); no incomplete batch at the end."""
-
-    images: int
-    batch_size: int
-    """Over all processes; each takes every `world_size`-th image of the batch."""
-    seed: int
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.batch_size % self.world_size:
-            raise UserError(
-                f"A batch of {self.batch_size} does not divide among {self.world_size} processes; choose a multiple."
-            )
-        if self.images < self.batch_size:
-            raise UserError(f"{self.images} images do not fill a batch of {self.batch_size}; choose a smaller batch.")
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.images // self.batch_size
-
-    def __call__(self, step: int) -> Draws:
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        order = _order(self.images, self.seed, epoch)
-        indices = order[batch * self.batch_size : (batch + 1) * self.batch_size][self.rank :: self.world_size]
-        return Draws(indices, np.full(len(indices), epoch))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalPlan:
-    """Evaluation: this process's images in the set's order, none left out and none repeated."""
-
-    images: int
-    batch_size: int
-    rank: int = 0
-    world_size: int = 1
-
-    @property
-    def steps(self) -> int:
-        return -(-len(range(self.rank, self.images, self.world_size)) // self.batch_size)
-
-    def __call__(self, step: int) -> Draws:
-        mine = np.arange(self.rank, self.images, self.world_size)[step * self.batch_size : (step + 1) * self.batch_size]
-        return Draws(mine, np.zeros_like(mine))
-
-
-@lru_cache(maxsize=2)
-def _order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(images)
 
 
 class ImageLoader:

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from tailmatch.datasets.files.file_set import FileSet
-from tailmatch.datasets.files.loader import Draws, EpochPlan, EvalPlan, ImageBatch, ImageLoader
+from tailmatch.datasets.files.loader import ImageBatch, ImageLoader
 from tailmatch.datasets.files.views import EvalView, TrainView
+from tailmatch.engine.sampling import Draws, EpochPlan, EvalPlan
 from tailmatch.errors import UserError
 
 VIEW = TrainView(size=32)
@@ -181,7 +182,8 @@ def test_an_interrupt_leaves_no_process_behind(files: FileSet) -> None:
     program = f"""
         from pathlib import Path
         from tailmatch.datasets.files.file_set import FileSet
-        from tailmatch.datasets.files.loader import EpochPlan, ImageLoader
+        from tailmatch.datasets.files.loader import ImageLoader
+        from tailmatch.engine.sampling import EpochPlan
         from tailmatch.datasets.files.views import TrainView
         files = FileSet.of(Path({str(files.root)!r}), [f"{{i}}.jpg" for i in range(20)], [0] * 20)
         loader = ImageLoader(files, TrainView(size=32), EpochPlan(images=20, batch_size=5, seed=0), 10**9, workers=2)

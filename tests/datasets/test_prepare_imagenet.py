@@ -12,11 +12,12 @@ from PIL import Image
 
 from tailmatch.datasets.files.catalog import FILE_DATASETS, file_recipe
 from tailmatch.datasets.files.load import load_file_dataset
-from tailmatch.datasets.files.loader import EpochPlan, ImageLoader
+from tailmatch.datasets.files.loader import ImageLoader
 from tailmatch.datasets.prepare.command import check, list_datasets, prepare, run
 from tailmatch.datasets.prepare.config import CheckConfig, DataConfig, ListConfig, PrepareConfig
 from tailmatch.datasets.prepare.fetch import git_blob
 from tailmatch.engine.command_line import parse
+from tailmatch.engine.sampling import EpochPlan
 from tailmatch.errors import UserError
 from tests.datasets.miniature_imagenet import (
     SYNSETS,

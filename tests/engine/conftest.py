@@ -16,7 +16,7 @@ from tailmatch.engine.loop import Trainer
 from tailmatch.engine.options import OptimOptions, RunOptions
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.records import RunFolder
-from tailmatch.engine.sampling import ShuffledIndices
+from tailmatch.engine.sampling import shuffled
 from tailmatch.engine.seeding import generator, seed_everything
 from tailmatch.engine.task import StepResult, Task
 
@@ -40,7 +40,7 @@ class ToyTask(Task):
         self.inputs, self.targets = self._cloud(40, seed)
         self.test_inputs, test_targets = self._cloud(32, seed + 1)
         self.labels = {"test": test_targets, "val": test_targets[:16]}
-        self.order = ShuffledIndices(torch.arange(40), seed, "toy order")
+        self.order = shuffled(40, seed, "toy order")
         self.epochs_ended: list[int] = []
         self.closed = False
 
@@ -53,7 +53,7 @@ class ToyTask(Task):
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
         self.before_step(step)
         with profile("data"):
-            batch = self.order.take(5 * step, 5)
+            batch = torch.from_numpy(self.order.take(5 * step, 5))
         with profile("forward"):
             loss = nn.functional.cross_entropy(model(self.inputs[batch]), self.targets[batch])
         with torch.no_grad():

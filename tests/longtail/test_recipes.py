@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from tailmatch.datasets.files.loader import EpochPlan
 from tailmatch.datasets.files.views import EvalView, TrainView
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_names
 from tailmatch.engine.evaluated import moving_norms, settled
 from tailmatch.engine.optim import build_optimizer
+from tailmatch.engine.sampling import EpochPlan
 from tailmatch.engine.schedule import build_schedule
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.presets import PAIRS
