@@ -26,10 +26,11 @@ def with_batchnorm(model: nn.Module, statistics: str, processes: int) -> nn.Modu
     chunks = batchnorm_chunks(statistics)
     if chunks is not None and chunks % processes:
         raise UserError(f"--batchnorm {statistics} cannot be shared by {processes} processes; start 1 or {chunks}.")
-    if chunks is not None and chunks > processes:
-        return _replaced(model, ChunkedBatchNorm, chunks // processes)
-    if chunks == processes or statistics == "per-process" or processes == 1:
+    if statistics == "per-process" or chunks == processes or (chunks is None and processes == 1):
         return model
+    _refuse_what_does_more(model, statistics)
+    if chunks is not None:
+        return _replaced(model, ChunkedBatchNorm, chunks // processes)
     if next(model.parameters()).device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return _replaced(model, SynchronizedBatchNorm)
@@ -122,6 +123,18 @@ class _SumOverProcesses(torch.autograd.Function):
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient
+
+
+def _refuse_what_does_more(model: nn.Module, statistics: str) -> None:
+    """A layer that activates as well, say, would lose this when it is replaced, without a word."""
+    for name, module in model.named_modules():
+        kind = type(module)
+        known = (_BatchNorm.forward, nn.SyncBatchNorm.forward, _BatchNormOfParts.forward)
+        if isinstance(module, _BatchNorm) and kind.forward not in known:
+            raise UserError(
+                f"--batchnorm {statistics} replaces the network's BatchNorm layers, and {name or 'it'} "
+                f"({kind.__name__}) does more than normalise; take --batchnorm per-process."
+            )
 
 
 def _replaced(model: nn.Module, kind: Callable[..., _BatchNormOfParts], *options: int) -> nn.Module:

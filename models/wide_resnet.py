@@ -43,18 +43,6 @@ DIGITS_SHAPE = WideResNetShape(blocks_per_group=1, widths=(16, 32, 64), first_st
 STEM_WIDTH = 16
 
 
-class NormActivation(nn.BatchNorm2d):
-    """BatchNorm and the activation after it: every one of this network's BatchNorms is followed by one."""
-
-    def __init__(self, channels: int, style: WideResNetStyle) -> None:
-        super().__init__(channels, eps=style.batch_norm_eps, momentum=style.batch_norm_momentum)
-        self.negative_slope = style.negative_slope
-
-    def forward(self, input: Tensor) -> Tensor:
-        # In place: BatchNorm's backward needs its input, not its output, so the output's memory is free to change.
-        return F.leaky_relu(super().forward(input), self.negative_slope, inplace=True)
-
-
 class PreActivationBlock(nn.Module):
     """BatchNorm, activation, convolution, twice, beside a shortcut."""
 
@@ -62,9 +50,10 @@ class PreActivationBlock(nn.Module):
         self, in_width: int, out_width: int, stride: int, style: WideResNetStyle, *, first_of_network: bool
     ) -> None:
         super().__init__()
-        self.bn1 = NormActivation(in_width, style)
+        self.negative_slope = style.negative_slope
+        self.bn1 = _batch_norm(in_width, style)
         self.conv1 = nn.Conv2d(in_width, out_width, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.bn2 = NormActivation(out_width, style)
+        self.bn2 = _batch_norm(out_width, style)
         self.conv2 = nn.Conv2d(out_width, out_width, kernel_size=3, padding=1, bias=False)
         self.shortcut: nn.Conv2d | None = None
         if stride != 1 or in_width != out_width:
@@ -75,8 +64,8 @@ class PreActivationBlock(nn.Module):
             self.shortcut_after_activation = first_of_network
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = self.bn1(x)
-        residual = self.conv2(self.bn2(self.conv1(activated)))
+        activated = _activated(self.bn1(x), self.negative_slope)
+        residual = self.conv2(_activated(self.bn2(self.conv1(activated)), self.negative_slope))
         kept = activated if self.shortcut_after_activation else x
         return residual + (kept if self.shortcut is None else self.shortcut(kept))
 
@@ -97,7 +86,7 @@ class WideResNet(nn.Module):
                 blocks.append(PreActivationBlock(width, group_width, stride, style, first_of_network=first))
                 width = group_width
             self.groups.append(blocks)
-        self.bn = NormActivation(width, style)
+        self.bn, self.negative_slope = _batch_norm(width, style), style.negative_slope
         self.fc = nn.Linear(width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -106,5 +95,14 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        feature_map = self.bn(self.groups(self.conv1(x)))
+        feature_map = _activated(self.bn(self.groups(self.conv1(x))), self.negative_slope)
         return self.fc(feature_map.mean(dim=(2, 3)))
+
+
+def _batch_norm(channels: int, style: WideResNetStyle) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=style.batch_norm_eps, momentum=style.batch_norm_momentum)
+
+
+def _activated(x: Tensor, negative_slope: float) -> Tensor:
+    # In place: BatchNorm's backward needs its input, not its output, so the output's memory is free to change.
+    return F.leaky_relu(x, negative_slope, inplace=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tailmatch.engine.batchnorm import ChunkedBatchNorm, with_batchnorm
 from tailmatch.engine.options import RunOptions
 from tailmatch.errors import UserError
+from tailmatch.models import build_model
 
 SCRIPT = Path(__file__).with_name("two_processes_batchnorm.py")
 
@@ -49,6 +50,30 @@ def test_chunks_equal_as_many_forwards_of_their_own() -> None:
     assert torch.allclose(chunked[1].running_mean, first[1].running_mean, atol=1e-7)
     assert torch.allclose(chunked[1].running_var, first[1].running_var, atol=1e-6)
     assert torch.allclose(chunked.eval()(images()), first.eval()(images()), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wrn-10-1", "wrn-10-1-relu", "cnn-digits", "resnet20", "mobilenet_v1"])
+def test_a_network_says_the_same_whatever_its_layers_train_on(name: str) -> None:
+    """Nothing but the statistics of training is replaced: the activations stay."""
+    torch.manual_seed(0)
+    model = build_model(name, 4).eval()
+    pictures = torch.randn(2, 3, 32, 32)
+    expected = model(pictures)
+    changed = with_batchnorm(model, "chunks:2", 1)
+    assert any(isinstance(layer, ChunkedBatchNorm) for layer in changed.modules())
+    assert torch.equal(changed.eval()(pictures), expected)
+
+
+def test_a_layer_that_does_more_than_normalise_is_not_replaced() -> None:
+    class Activated(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input).relu()
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Activated(4))
+    for layers, processes in (("chunks:2", 1), ("synchronized", 2)):
+        with pytest.raises(UserError, match=r"1 \(Activated\) does more than normalise; take --batchnorm per-process"):
+            with_batchnorm(net, layers, processes)
+    assert with_batchnorm(net, "per-process", 2) is net
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
