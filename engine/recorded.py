@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+_TAIL_BYTES = 8192
+
 
 def result_of(folder: Path) -> dict[str, Any]:
     """result.json; empty where there is none that can be read, and resuming the run writes it anew."""
@@ -20,3 +22,24 @@ def result_of(folder: Path) -> dict[str, Any]:
 def is_finished(folder: Path) -> bool:
     """Whether a run has come to its end there, and so left its weights."""
     return result_of(folder).get("status") == "finished"
+
+
+def last_step(folder: Path) -> int:
+    """The last step that the metrics of a run speak of; 0 before the first row."""
+    for line in reversed(tail_of(folder / "metrics.jsonl").splitlines()):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that is being written
+    return 0
+
+
+def tail_of(path: Path) -> str:
+    """The last few lines of a file; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - _TAIL_BYTES, 0))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from tailmatch import __version__
 from tailmatch.engine.files import write_atomically, write_json, write_text
-from tailmatch.engine.locks import locked
+from tailmatch.engine.locks import RUN_LOCK, locked
 from tailmatch.engine.program import program_name
 from tailmatch.engine.recorded import is_finished, result_of
 from tailmatch.errors import UserError
 
 SCHEMA = 1
-_LOCK = ".lock"
 SUITE_LOG = "log.txt"  # what a run started by a suite says; it is there before the run
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
@@ -66,7 +65,7 @@ class RunFolder:
         A folder that no run was begun in is removed again.
         """
         refusal = f"Another run is writing to {self.path}; wait for its end, or choose another --out."
-        with locked(self.path / _LOCK, refusal):
+        with locked(self.path / RUN_LOCK, refusal):
             try:
                 for leftover in _half_written(self.path):
                     leftover.unlink(missing_ok=True)
@@ -199,7 +198,7 @@ def _half_written(path: Path) -> list[Path]:
 
 
 def _holds_nothing(path: Path) -> bool:
-    beginnings = {path / name for name in ("checkpoints", _LOCK, "environment.json", SUITE_LOG)} | {
+    beginnings = {path / name for name in ("checkpoints", RUN_LOCK, "environment.json", SUITE_LOG)} | {
         *_half_written(path)
     }
     return all(entry in beginnings for entry in [*path.iterdir(), *path.glob("checkpoints/*")])
@@ -207,7 +206,7 @@ def _holds_nothing(path: Path) -> bool:
 
 def _remove_if_empty(path: Path) -> None:
     try:
-        (path / _LOCK).unlink(missing_ok=True)
+        (path / RUN_LOCK).unlink(missing_ok=True)
         (path / "checkpoints").rmdir()
         path.rmdir()
     except OSError:

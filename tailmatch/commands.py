@@ -46,6 +46,7 @@ COMMANDS = {
     "analyze": Command(
         "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
     ),
+    "runs": Command("list the runs there are, newest first", "runs_config:RunsConfig", "runs:run"),
     "data": Command("get large data sets ready", "datasets.prepare.config:DataConfig", "datasets.prepare.command:run"),
     "suite": Command("run a grid of trainings and report on them", "engine.suite.config:SuiteConfig", "cli:run_suite"),
 }

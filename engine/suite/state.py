@@ -1,6 +1,5 @@
 """How far the runs of a suite are, read from their folders. Free of torch."""
 
-import json
 from collections.abc import Sequence
 from enum import Enum
 from fnmatch import fnmatch
@@ -9,12 +8,11 @@ from typing import Any
 
 from tailmatch.engine.config import read_recipe, recorded
 from tailmatch.engine.options import EXECUTION_ONLY
-from tailmatch.engine.recorded import is_finished, result_of
+from tailmatch.engine.recorded import is_finished, last_step, result_of, tail_of
 from tailmatch.engine.suite.plan import PlannedRun
 from tailmatch.errors import UserError
 
 LOG = "log.txt"  # records.SUITE_LOG, which would import torch
-_TAIL_BYTES = 8192
 
 
 class State(Enum):
@@ -36,12 +34,7 @@ def share_done(folder: Path) -> float:
     total = result_of(folder).get("total_steps")
     if not isinstance(total, int) or total < 1:
         return 0.0
-    for line in reversed(_tail(folder / "metrics.jsonl").splitlines()):
-        try:
-            return min(json.loads(line)["step"] / total, 1.0)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that is being written
-    return 0.0
+    return min(last_step(folder) / total, 1.0)
 
 
 def changes(run: PlannedRun) -> list[str]:
@@ -86,7 +79,7 @@ def chosen(runs: list[PlannedRun], pattern: str | None) -> list[PlannedRun]:
 
 def last_words(folder: Path, lines: int = 5) -> list[str]:
     """Why a run ended: the sentence it said, else the last lines of its log."""
-    tail = [line.rstrip() for line in _tail(folder / LOG).splitlines() if line.strip()]
+    tail = [line.rstrip() for line in tail_of(folder / LOG).splitlines() if line.strip()]
     for line in reversed(tail[-lines:]):
         if line.startswith("error: "):
             return [line.removeprefix("error: ")]
@@ -99,13 +92,3 @@ def _same(made: Any, asked: Any) -> bool:
         return True
     are_paths = isinstance(made, str) and isinstance(asked, str) and "/" in made and "/" in asked
     return are_paths and Path(made).name == Path(asked).name
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - _TAIL_BYTES, 0))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -15,6 +15,7 @@ from tailmatch.engine.records import where_to_look
         ("../tailmatch/run.py", "python run.py"),
         ("/usr/bin/tailmatch", "tailmatch"),
         ("/site-packages/tailmatch/__main__.py", "python -m tailmatch"),
+        ("/site-packages/pytest/__main__.py", "tailmatch"),
         ("/usr/bin/overrun.py", "tailmatch"),
     ],
 )
