@@ -39,8 +39,8 @@ def summary(folder: RunFolder, result: dict[str, Any], baseline: dict[str, Any] 
     if baseline:
         rows.append((f"{baseline['model']} without teacher", baseline["accuracy"]["last"]))
     rows.append((f"{result['model']}", accuracy["last"]))
-    if "selected_on_val" in accuracy:
-        rows.append((f"{result['model']}, selected on val", accuracy["selected_on_val"]))
+    others = {"selected_on_val": "selected on val", "median_of_last_20": "median of last 20", "best": "best on test"}
+    rows += [(f"{result['model']}, {words}", accuracy[name]) for name, words in others.items() if name in accuracy]
     loss = "" if result["loss"] == "none" else f" + {result['loss']}"
     lines = [
         f"{result['method']}{loss} on {result['dataset']}, seed {result['seed']}: accuracy on test, %",

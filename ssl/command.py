@@ -26,6 +26,9 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
     rows = [("accuracy, last", show(accuracy["last"], groups=True))]
     if "median_of_last_20" in accuracy:
         rows.append(("median of last 20", show(accuracy["median_of_last_20"])))
+    if "selected_on_val" in accuracy:
+        step = result["val_accuracy"]["selected_step"]
+        rows.append(("selected on val", f"{show(accuracy['selected_on_val'], groups=True)}  (step {step:,})"))
     rows.append(("best on test", f"{show(accuracy['best'])}  (optimistic: chosen on the test set)"))
     quality = result.get("pseudo_labels")
     if quality and quality["utilisation"] is not None:

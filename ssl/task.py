@@ -142,4 +142,5 @@ class SSLTask(Task):
             **super().describe(),
             "unlabelled images": f"{len(self.batches.unlabeled):,}",
             "test images": f"{len(self.dataset.test):,}{', held out' if self.dataset.held_out is not None else ''}",
+            **({} if self.dataset.val is None else {"val images": f"{len(self.dataset.val):,}, which choose weights"}),
         }

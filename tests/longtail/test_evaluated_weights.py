@@ -31,13 +31,17 @@ def test_evaluate_finds_what_a_short_run_found(
 ) -> None:
     """FixMatch's network, whose running statistics would still be the initial ones."""
     run = tmp_path / "run"
-    words = ("--model", "wrn-10-1", "--epochs", "3", "--warmup", "0", "--ema-decay", average)
-    assert longtail(*words, "--eval-every", "13", "--out", run) == 0
+    options = ("--model", "wrn-10-1", "--epochs", "3", "--warmup", "0", "--ema-decay", average)
+    assert longtail(*options, "--eval-every", "13", "--out", run) == 0
     result = result_of(run)
     assert result["evaluated_weights"]["batchnorm_statistics"] == "recomputed"
     assert result["evaluated_weights"]["ema_warmup"] is (average != "0")
     assert result["accuracy"]["last"]["all"] > 0.35  # 10 classes; with the running statistics it is chance
-    capsys.readouterr()
+    shown = capsys.readouterr().out
+    for kept, words in (("selected_on_val", ", selected on val"), ("best", ", best on test"), ("last", "")):
+        last_column = re.search(rf"^  wrn-10-1{words} .* ([\d.]+)$", shown, re.MULTILINE)
+        assert last_column is not None
+        assert last_column[1] == f"{100 * result['accuracy'][kept]['all']:.1f}"
     assert main(["evaluate", str(run), "--device", "cpu", "--threads", "1"]) == 0
     found = re.search(r"test +([\d.]+) %", capsys.readouterr().out)
     assert found is not None

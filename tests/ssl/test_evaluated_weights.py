@@ -32,6 +32,10 @@ def test_evaluate_finds_what_a_short_run_found(own_images, tmp_path, capsys):
     more = "--unlabeled-ratio 1 --eval-every 8 --device cpu --threads 1"
     assert main(["ssl", *words.split(), *more.split(), "--out", str(run)]) == 0
     result = json.loads((run / "result.json").read_text())
+    said = re.search(r"selected on val +([\d.]+) %.*\(step (\d+)\)", capsys.readouterr().out)
+    assert said is not None
+    accuracy, val = result["accuracy"], result["val_accuracy"]
+    assert said.groups() == (f"{100 * accuracy['selected_on_val']['all']:.1f}", str(val["selected_step"]))
     assert result["evaluated_weights"] == {
         "averaged": True, "ema_decay": 0.99, "ema_warmup": True, "batchnorm_statistics": "recomputed",
     }  # fmt: skip
@@ -76,6 +80,14 @@ def test_the_sample_holds_what_the_algorithm_sees_and_stays_the_same(algorithm, 
     task.step(task.model.train(), 0, Profile(False, CPU))
     task.batches.use_labeled(labeled.subset(torch.arange(4)), generation=1)  # as an add-on does
     assert torch.equal(sample_of(task), sample)
+
+
+def test_a_dry_run_counts_the_images_that_choose(own_images, capsys):
+    words = ["ssl", "--dry-run", "--dataset", "npz", "--data-root", str(own_images), "--device", "cpu"]
+    assert main([*words, "--model", "wrn-10-1"]) == 0
+    assert re.search(r"^val images +20, which choose weights$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["ssl", "--dry-run", "--device", "cpu"]) == 0
+    assert "val images" not in capsys.readouterr().out
 
 
 def test_a_dry_run_says_what_would_be_evaluated(capsys):
