@@ -1,6 +1,8 @@
 """A picture of what the network is shown: one row per kind of view, one column per image, called by its class."""
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,7 @@ def draw_contact_sheet(
             sheet[top : top + height * factor, left : left + width * factor] = image
     picture = Image.fromarray(sheet)
     pen = ImageDraw.Draw(picture)
+    pen.font = _font()
     for y, caption in enumerate(captions):
         _write(pen, _GAP, top_line + _GAP + y * step_y, caption, sheet.shape[1])
     for x, title in enumerate(titles):
@@ -71,10 +74,16 @@ def draw_contact_sheet(
     return np.array(picture)
 
 
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """The one that comes with matplotlib: Pillow's own knows no letters but ASCII's."""
+    package = find_spec("matplotlib")  # not imported: that takes half a second
+    fonts = Path(str(package and package.origin)).with_name("mpl-data") / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / "DejaVuSans.ttf", 10)
+
+
 def _write(pen: ImageDraw.ImageDraw, left: int, top: int, words: str, width: int) -> None:
     """The words in one line, shortened until they fit into the width."""
-    if not isinstance(pen.getfont(), ImageFont.FreeTypeFont):  # Pillow's oldest font knows no other letters
-        words = words.encode("latin-1", "replace").decode("latin-1")
     kept = " ".join(words.split())
     words = kept
     while kept and pen.textlength(words) > width:

@@ -102,6 +102,13 @@ def test_dependencies_run_one_way() -> None:
     ]
 
 
+def test_training_reads_prepared_files_without_what_prepares_them() -> None:
+    inside = Path("datasets", "files")
+    places = [(place, module) for _, place, module in imports() if inside in Path(place).parents]
+    assert places
+    assert not [f"{place} uses {module}" for place, module in places if module.startswith("tailmatch.datasets.prepare")]
+
+
 def test_a_long_tail_of_files_has_no_long_file() -> None:
     long = {
         str(file.relative_to(ROOT)): length

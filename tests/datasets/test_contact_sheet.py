@@ -46,6 +46,12 @@ def test_titles_take_a_line_and_stay_within_their_columns() -> None:
     assert 68 <= written.min() < written.max() < 2 + 66 + 64
 
 
+def test_titles_know_the_letters_of_other_languages() -> None:
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    drawn = {draw_contact_sheet(images, titles=[letter]).tobytes() for letter in "ÄßЖλ"}
+    assert len(drawn) == 4, "some came out as the same empty box"
+
+
 def test_images_are_spread_over_the_classes() -> None:
     labels = torch.tensor([2, 0, -1, 0, 0, 2, 1])
     assert spread_over_classes(labels, 6).tolist() == [1, 3, 6, 0, 5]
