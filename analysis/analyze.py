@@ -33,7 +33,7 @@ def analyze(config: AnalyzeConfig) -> int:
     Raises:
         UserError: if none could, or an option does not fit the runs.
     """
-    runs, problems = read_runs(config.runs, grouping_of(config))
+    runs, problems = read_runs(config.runs, grouping_of(config), config.weights)
     if not runs:
         listed = "\n  ".join(map(str, problems))
         raise UserError(
@@ -41,7 +41,7 @@ def analyze(config: AnalyzeConfig) -> int:
         )
     sections = split_sections(runs)
     references = references_of(sections, config.reference)
-    out = config.out or default_out([run.path for run in runs])
+    out = config.out or default_out([run.path for run in runs], config.weights)
     contents = []
     for section, reference in zip(sections, references, strict=True):
         place = Path(section.slug if len(sections) > 1 else "")
@@ -133,11 +133,12 @@ def differences_to(reference: Method, methods: Sequence[Method], config: Analyze
     return [one for method in others for one in bootstrap.difference(method.name, reference.name)]
 
 
-def default_out(paths: Sequence[Path]) -> Path:
-    """`analysis` in the one run, or in the folder that all runs share."""
+def default_out(paths: Sequence[Path], weights: str = "last") -> Path:
+    """`analysis` in the one run, or in the folder that all runs share; other weights than the last have their own."""
+    name = "analysis" if weights == "last" else f"analysis-{weights}"
     if len(paths) == 1 and paths[0].is_dir():
-        return paths[0] / "analysis"
-    return Path(os.path.commonpath([path.resolve().parent for path in paths])) / "analysis"
+        return paths[0] / name
+    return Path(os.path.commonpath([path.resolve().parent for path in paths])) / name
 
 
 def show_problems(problems: Sequence[Problem]) -> None:

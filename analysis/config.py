@@ -22,6 +22,8 @@ class AnalyzeConfig:
     """Run folders, folders above them, or npz files."""
     out: Path | None = None
     """Folder to write into; `analysis` beside the runs by default."""
+    weights: Literal["last", "selected"] = "last"
+    """Which predictions of a run: of its last weights, or of those that its validation images selected."""
     rule: Rule = "recorded"
     """Which classes are many, medium and few: as each run recorded it, or by a rule (see analysis/README.md)."""
     many_above: int | None = None

@@ -12,15 +12,16 @@ from html import escape
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from tailmatch.analysis.style import GRID, INK, MUTED
+from tailmatch.analysis.style import AREA, GRID, INK, MUTED
 
 # Where the page has a colour of its own for the same purpose, a chart takes that in the dark theme.
-PAGE_COLORS = {INK: "#e6e9ee", MUTED: "#9aa5b1", GRID: "#2e3742", "#ffffff": "#171c23"}
+PAGE_COLORS = {INK: "#e6e9ee", MUTED: "#9aa5b1", GRID: "#2e3742", AREA: "#3a4450", "#ffffff": "#171c23"}
 BLACK = "#000000"
 """What SVG fills with where nothing is said."""
 FONTS = '"DejaVu Sans",Verdana,system-ui,sans-serif'
 """Verdana has DejaVu's widths; anything narrower leaves room, since every text is anchored where it belongs."""
-TURN = "filter:invert(1) hue-rotate(180deg)"
+TURN = "filter:invert(1) hue-rotate(180deg);mix-blend-mode:lighten"
+"""Of pixels; the second part lets the page show through where white paper has become black."""
 
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")

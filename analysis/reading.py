@@ -24,14 +24,21 @@ class Problem(NamedTuple):
         return f"{self.path}: {self.reason}"
 
 
-def read_runs(paths: Iterable[Path | str], grouping: Grouping | None = None) -> tuple[list[Run], list[Problem]]:
-    """All runs in, at or below the paths, and what was left out; `split_sections` says which can be compared."""
+def read_runs(
+    paths: Iterable[Path | str], grouping: Grouping | None = None, weights: str = "last"
+) -> tuple[list[Run], list[Problem]]:
+    """All runs in, at or below the paths, and what was left out; `split_sections` says which can be compared.
+
+    Args:
+        grouping: how classes are split into many, medium and few; by default as each run recorded it.
+        weights: whose predictions: the `last` ones, or those `selected` on validation images.
+    """
     places, problems = find_runs(paths)
     grouping = grouping or Grouping()
 
     def attempt(path: Path) -> Run | Problem:
         try:
-            return read_run(path, grouping)
+            return read_run(path, grouping, weights)
         except BrokenFile as error:
             return Problem(error.path, error.reason)
 

@@ -12,6 +12,7 @@
     const headings = [...table.tHead.rows[0].cells];
     const status = document.getElementById("announce");
     headings.forEach((heading, column) => {
+      if (heading.classList.contains("pictures")) return;
       const button = document.createElement("button");
       button.type = "button";
       button.append(...heading.childNodes);

@@ -84,6 +84,8 @@ def facts(section: Section) -> list[tuple[str, str]]:
     first = section.methods[0].runs[0]
     counts = first.train_class_counts
     found = [("Methods", f"{len(section.methods):,}"), ("Runs", f"{len(section.runs):,}")]
+    if first.weights != "last":
+        found.append(("Weights", "selected on validation images"))
     found.append(("Classes", f"{first.num_classes:,}"))
     sizes = f"{int(counts.sum()):,}"
     if counts.min() != counts.max():
@@ -101,8 +103,7 @@ def verdicts(methods: Sequence[Method], differences: Sequence[Difference], refer
 
     A group is mentioned only where it says something else than the verdict over all classes.
     """
-    best = max(methods, key=lambda method: mean_std(method.values("top1", "all"))[0])
-    found = [Verdict(kind="best", text=standing(best, len(methods) > 1))]
+    found = [Verdict(kind="best", text=standing(methods))]
     overall = {one.method: one for one in differences if one.group == "all"}
     for one in sorted(overall.values(), key=lambda one: -one.value):
         found.append(Verdict(kind=one.kind, text=f"{one.words}."))
@@ -119,14 +120,25 @@ def verdicts(methods: Sequence[Method], differences: Sequence[Difference], refer
     return found
 
 
-def standing(method: Method, among_others: bool) -> str:
-    """`IKL has the highest accuracy, 45.2 ±0.3 % (many 66.6, medium 38.5, few 8.2; 3 seeds).`"""
-    groups = [(group, mean_std(method.values("top1", group))[0]) for group in GROUP_NAMES]
+def standing(methods: Sequence[Method]) -> str:
+    """`IKL has the highest mean accuracy: 45.2 ±0.3 % (many 66.6, medium 38.5, few 8.2; 3 runs).`
+
+    Methods that print the same accuracy share the place.
+    """
+    printed = [f"{100 * mean_std(method.values('top1', 'all'))[0]:.1f}" for method in methods]
+    top = max(printed, key=float)
+    first, *level = [method for method, text in zip(methods, printed, strict=True) if text == top]
+    if level:
+        names = [method.name for method in (first, *level)]
+        who = "All methods" if len(names) == len(methods) else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{who} reach the same accuracy, {top} %{'' if len(names) == len(methods) else ', the highest'}."
+    groups = [(group, mean_std(first.values("top1", group))[0]) for group in GROUP_NAMES]
     parts = ", ".join(f"{group} {100 * value:.1f}" for group, value in groups if np.isfinite(value))
-    mean, std = mean_std(method.values("top1", "all"))
-    how = "has the highest mean accuracy:" if among_others else "reaches an accuracy of"
-    detail = "; ".join(part for part in (parts, counted(len(method.runs), "run")) if part)
-    return f"{method.name} {how} {with_spread(100 * mean, 100 * std)} % ({detail})."
+    mean, std = mean_std(first.values("top1", "all"))
+    highest = "has the highest mean accuracy:" if len(first.runs) > 1 else "has the highest accuracy:"
+    how = highest if len(methods) > 1 else "reaches an accuracy of"
+    detail = "; ".join(part for part in (parts, counted(len(first.runs), "run")) if part)
+    return f"{first.name} {how} {with_spread(100 * mean, 100 * std)} % ({detail})."
 
 
 def own_remarks(methods: Sequence[Method], differences: Sequence[Difference]) -> list[str]:

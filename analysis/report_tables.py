@@ -8,15 +8,22 @@ import pandas as pd
 
 from tailmatch.analysis.charts.base import mean_std, signed, with_spread
 from tailmatch.analysis.compare import LEVEL_PERCENT, Difference
-from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.analysis.confused import confused_table
+from tailmatch.analysis.groups import ALL_AND_GROUPS, BALANCED_UP_TO, GROUP_NAMES
 from tailmatch.analysis.metrics import METRICS
 from tailmatch.analysis.runs import Method, Run
 from tailmatch.analysis.table import Cell, Column, Row, Table, cell, table_from_frame, unique_best
 
+LATE_EVALUATIONS = 20
 HEADINGS = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
 MOST_LISTED_CLASSES = 200
 """Up to so many classes the page lists each; the figures' CSV files hold all of them."""
-TEST_ACCURACIES = {"last": "Last (%)", "median_of_last_20": "Median of last 20 (%)", "best": "Best on test (%)"}
+TEST_ACCURACIES = {
+    "last": "Last (%)",
+    "selected_on_val": "Selected on val (%)",
+    "median_of_last_20": "Median of last 20 (%)",
+    "best": "Best on test (%)",
+}
 
 
 def spread_cell(values: np.ndarray, scale: float = 100, decimals: int = 1, best: bool = False) -> Cell:
@@ -104,12 +111,39 @@ def detail_tables(methods: Sequence[Method], differences: Sequence[Difference]) 
                 rows=rows,
             )
         )
+    tables += [table for table in (choices_table(methods), confused_table(methods)) if table is not None]
     tables.append(metrics_table(methods, ["all"], "metrics", "All metrics, over all classes."))
     if methods[0].groups.is_split:
         tables.append(metrics_table(methods, list(GROUP_NAMES), "metrics-by-group", "All metrics, by group."))
     if methods[0].runs[0].num_classes <= MOST_LISTED_CLASSES:
         tables.append(classes_table(methods))
     return tables
+
+
+def choices_table(methods: Sequence[Method]) -> Table | None:
+    """Accuracy by the choice of the weights, side by side; None where no run recorded any."""
+    runs = [run for method in methods for run in method.runs]
+    shown = recorded_choices(runs)
+    if len(shown) < 2:
+        return None
+    values = {
+        key: [np.array([v for run in method.runs if (v := _reported(run, key)) is not None]) for method in methods]
+        for key in shown
+    }
+    columns = [spread_column(values[key], 1) for key in shown]
+    rows = [
+        Row(cells=[cell(method.name), *(column[place] for column in columns)]) for place, method in enumerate(methods)
+    ]
+    heads = [Column(title="Method"), *(Column(title=TEST_ACCURACIES[key], numeric=True) for key in shown)]
+    note = "Last: after the last step. Best on test is chosen on the test images themselves, and too high for that."
+    if "selected_on_val" in shown:
+        note = f"{note} Selected on val: at the step with the highest accuracy on the validation images."
+    return Table(id="choices", title="Accuracy by the choice of the step.", note=note, columns=heads, rows=rows)
+
+
+def recorded_choices(runs: Sequence[Run]) -> list[str]:
+    """The ways in which any of the runs reports its accuracy."""
+    return [key for key in TEST_ACCURACIES if any(_reported(run, key) is not None for run in runs)]
 
 
 def metrics_table(methods: Sequence[Method], groups: Sequence[str], id: str, title: str) -> Table:
@@ -141,23 +175,19 @@ def metrics_table(methods: Sequence[Method], groups: Sequence[str], id: str, tit
 
 
 def classes_table(methods: Sequence[Method]) -> Table:
-    """Accuracy of every class, most frequent first."""
+    """Accuracy of every class, most frequent first; of balanced data in the order of the classes."""
     first = methods[0]
-    place = first.groups.of_class(len(first.train_class_counts))
-    order = np.argsort(-first.train_class_counts, kind="stable")
-    frame = pd.DataFrame(
-        {
-            "Class": [first.class_names[c] for c in order],
-            "Training images": first.train_class_counts[order],
-            **(
-                {"Group": [HEADINGS.get(GROUP_NAMES[place[c]], "") if place[c] >= 0 else "" for c in order]}
-                if first.groups.is_split
-                else {}
-            ),
-            **{method.name: 100 * method.class_accuracy.mean(axis=0)[order] for method in methods},
-        }
-    )
-    return table_from_frame(frame, id="classes", title="Accuracy of every class (%).", note="Mean over seeds.")
+    counts, place = first.train_class_counts, first.groups.of_class(len(first.train_class_counts))
+    even = not first.groups.is_split and counts.max() <= BALANCED_UP_TO * counts.min()
+    order = np.arange(len(counts)) if even else np.argsort(-counts, kind="stable")
+    columns: dict[str, Any] = {"Class": [first.class_names[c] for c in order]}
+    if counts.min() < counts.max():
+        columns["Training images"] = counts[order]
+    if first.groups.is_split:
+        columns["Group"] = [HEADINGS[GROUP_NAMES[place[c]]] if place[c] >= 0 else "" for c in order]
+    columns |= {method.name: 100 * method.class_accuracy.mean(axis=0)[order] for method in methods}
+    note = "Mean over seeds." if any(len(method.runs) > 1 for method in methods) else ""
+    return table_from_frame(pd.DataFrame(columns), id="classes", title="Accuracy of every class (%).", note=note)
 
 
 def configuration_table(methods: Sequence[Method], differing: dict[str, list[str]]) -> Table | None:
@@ -174,7 +204,7 @@ def configuration_table(methods: Sequence[Method], differing: dict[str, list[str
 def runs_table(methods: Sequence[Method]) -> Table:
     """Every run, where it lies, and its accuracy as it is usually reported in several ways."""
     pairs = [(method, run) for method in methods for run in method.runs]
-    reported = [key for key in TEST_ACCURACIES if any(_reported(run, key) is not None for _, run in pairs)]
+    reported = recorded_choices([run for _, run in pairs])
     rows = []
     for method, run in pairs:
         seconds, steps = run.result.get("seconds"), run.result.get("steps")
@@ -199,6 +229,8 @@ def runs_table(methods: Sequence[Method]) -> Table:
 def _reported(run: Run, key: str) -> float | None:
     """An accuracy over all classes that the run recorded during training, in percent."""
     accuracy = run.result.get("accuracy")
+    if key == "median_of_last_20" and run.late_evaluations < LATE_EVALUATIONS:
+        return None  # runs of earlier versions recorded it whatever it was the median of
     values = accuracy.get(key) if isinstance(accuracy, dict) else None
     value = values.get("all") if isinstance(values, dict) else None
     return 100 * float(value) if isinstance(value, (int, float)) else None

@@ -20,7 +20,7 @@ from tailmatch.analysis.groups import Groups, groups_from_lists, split_classes
 from tailmatch.analysis.methods import short_label
 from tailmatch.analysis.npz_reader import Array, BrokenFile, NpzReader
 from tailmatch.analysis.outcome import NotFinite, Outcome, outcome_of_logits, rows_at_a_time
-from tailmatch.analysis.runs import Run, algorithm_of, loss_of
+from tailmatch.analysis.runs import PREDICTIONS, Run, algorithm_of, loss_of
 from tailmatch.errors import UserError, unknown_name
 
 SCHEMA = 1
@@ -73,8 +73,8 @@ def is_run_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in RUN_FILES)
 
 
-def read_run(path: Path, grouping: Grouping) -> Run:
-    """One run folder or npz file.
+def read_run(path: Path, grouping: Grouping, weights: str = "last") -> Run:
+    """One run folder or npz file, with the predictions of its last weights or of those selected on validation images.
 
     Raises:
         BrokenFile: names the file at fault and the reason.
@@ -85,7 +85,11 @@ def read_run(path: Path, grouping: Grouping) -> Run:
     if result or config:
         _check_finished(path, result)
         _check_types(path / "result.json", result)
-    file = path if is_file else path / "predictions.npz"
+    file = path if is_file else path / PREDICTIONS[weights]
+    if weights != "last" and (is_file or not file.is_file()):
+        raise BrokenFile(
+            path, "has no predictions of selected weights, which need validation images; see --weights last"
+        )
     arrays = NpzReader(file)
     counts = _whole_numbers(arrays, "train_class_counts")
     labels = _whole_numbers(arrays, "labels")
@@ -96,7 +100,8 @@ def read_run(path: Path, grouping: Grouping) -> Run:
     except (UserError, TypeError, ValueError, AttributeError) as error:
         raise BrokenFile(file, f"no groups of classes: {error}") from None
     name, label, family, seed = _names(path, arrays, config, result)
-    teacher = "teacher_logits" in arrays
+    whole = arrays if is_file or weights == "last" else NpzReader(path / PREDICTIONS["last"])
+    teacher = "teacher_logits" in whole
     return Run(
         path=path,
         name=name,
@@ -111,7 +116,8 @@ def read_run(path: Path, grouping: Grouping) -> Run:
         class_names=class_names,
         groups=groups,
         outcome=_outcome(arrays, labels, len(counts)),
-        teacher=_from_logits(arrays, "teacher_logits", labels, len(counts)) if teacher else None,
+        teacher=_from_logits(whole, "teacher_logits", labels, len(counts)) if teacher else None,
+        weights=weights,
     )
 
 

@@ -25,6 +25,8 @@ from tailmatch.analysis.npz_reader import NpzReader
 from tailmatch.analysis.outcome import Outcome, rows_at_a_time
 
 Array = npt.NDArray[Any]
+PREDICTIONS = {"last": "predictions.npz", "selected": "predictions_selected.npz"}
+WEIGHTS = {"last": "weights.safetensors", "selected": "selected.safetensors"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +51,8 @@ class Run:
     groups: Groups
     outcome: Outcome
     teacher: Outcome | None = None
+    weights: str = "last"
+    """Whose predictions these are: the `last` ones, or those `selected` on validation images."""
 
     @property
     def task(self) -> str | None:
@@ -113,16 +117,23 @@ class Run:
 
     @property
     def predictions_file(self) -> Path:
-        return self.path if self.path.suffix == ".npz" else self.path / "predictions.npz"
+        if self.path.suffix == ".npz":
+            return self.path
+        return self.path / PREDICTIONS[self.weights]
+
+    def file_of(self, name: str) -> NpzReader:
+        """The file that holds an array; what a teacher said stands in one place, whatever the weights."""
+        of_teacher = name == "teacher_logits" and self.path.suffix != ".npz"
+        return NpzReader(self.path / PREDICTIONS["last"] if of_teacher else self.predictions_file)
 
     def logits(self, name: str = "logits") -> Array | None:
         """All logits [N, C] as stored (`teacher_logits` for the teacher's); None where there are none."""
-        file = NpzReader(self.predictions_file)
+        file = self.file_of(name)
         return file.read(name) if name in file else None
 
     def logit_chunks(self, name: str = "logits", rows: int | None = None) -> Iterator[tuple[slice, Array]]:
         """(which samples, their logits as float32), a few hundred at a time; nothing where there are none."""
-        file = NpzReader(self.predictions_file)
+        file = self.file_of(name)
         if name not in file:
             return
         start = 0
@@ -141,8 +152,22 @@ class Run:
             rows.extend(json.loads(line) for line in file)
         return pd.DataFrame([row for row in rows if isinstance(row, dict)])
 
+    @cached_property
+    def late_evaluations(self) -> int:
+        """How often the run was evaluated in the second half of its training."""
+        frame = self.metrics_frame
+        if "eval/accuracy/all" not in frame or "step" not in frame:
+            return 0
+        steps = frame["step"][frame["eval/accuracy/all"].notna()]
+        return int((2 * steps > steps.max()).sum())
+
     def class_means(self) -> Array | None:
-        """The class-wise mean predictions [C, C] that IKL and GKL kept, from the newest checkpoint that can be read."""
+        """The class-wise mean predictions [C, C] that IKL and GKL kept, from the newest checkpoint that can be read.
+
+        None for selected weights: what was kept when they were chosen is no longer known.
+        """
+        if self.weights != "last":
+            return None
         for checkpoint in sorted(self.path.glob("checkpoints/step_*.safetensors"), key=_step, reverse=True):
             for array in _tensors(checkpoint, "class_means.means").values():
                 if array.shape == (self.num_classes, self.num_classes):
@@ -152,13 +177,13 @@ class Run:
     def head(self) -> tuple[Array, Array] | None:
         """The linear classifier that gave the stored logits: weights [C, D] and biases [C].
 
-        None where weights.safetensors does not tell which it is, where the classifier is of another kind (one that
+        None where the file of weights does not tell which it is, where the classifier is of another kind (one that
         compares directions has no norms, one with a factor for each class has others), and where the logits were
         corrected after it.
         """
         if _is_not_plainly_linear(self.config):
             return None
-        found = _tensors(self.path / "weights.safetensors", ("weight", "bias"))
+        found = _tensors(self.path / WEIGHTS[self.weights], ("weight", "bias"))
         heads = [name for name, array in found.items() if array.ndim == 2 and len(array) == self.num_classes]
         usual = [name for name in heads if name.split(".")[-2:-1] in (["fc"], ["head"], ["classifier"], ["linear"])]
         balanced = [name for name in heads if name == "balanced.weight"]  # ABC's second one, which is evaluated

@@ -1,7 +1,7 @@
 """A table as the report shows it and as it is written in Markdown, LaTeX and plain text: words, without any markup."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ import pandas as pd
 class Column:
     title: str
     numeric: bool = False
+    pictures: bool = False
+    """Whether its cells hold pictures, which tables in words leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class Cell:
     text: str
     sort: str = ""
     best: bool = False
+    picture: str = ""
+    """A data address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,12 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     note: str = ""
+
+    def in_words(self) -> "Table":
+        """The same without columns of pictures."""
+        kept = [place for place, column in enumerate(self.columns) if not column.pictures]
+        rows = [replace(row, cells=[row.cells[place] for place in kept]) for row in self.rows]
+        return replace(self, columns=[self.columns[place] for place in kept], rows=rows)
 
 
 def table_from_frame(frame: pd.DataFrame, *, id: str, title: str, note: str = "", decimals: int = 1) -> Table:

@@ -14,6 +14,7 @@ _MARKDOWN = {mark: f"\\{mark}" for mark in "\\|*_`<[]#"}
 
 def to_markdown(table: Table) -> str:
     """A pipe table with its title above, as GitHub renders it."""
+    table = table.in_words()
     heads = [_escaped(column.title, _MARKDOWN) for column in table.columns]
     rules = ["---:" if column.numeric else ":---" for column in table.columns]
     rows = [[_markdown_cell(cell, row, first=place == 0) for place, cell in enumerate(row.cells)] for row in table.rows]
@@ -24,6 +25,7 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     r"""A `tabular` with booktabs' rules, in a `table` with caption and label."""
+    table = table.in_words()
     columns = "".join("r" if column.numeric else "l" for column in table.columns)
     heads = " & ".join(_escaped(column.title, _LATEX) for column in table.columns)
     rows = []
@@ -44,6 +46,7 @@ def to_latex(table: Table) -> str:
 
 def to_text(table: Table) -> str:
     """Aligned columns for a terminal; the best values carry a star, published rows say so."""
+    table = table.in_words()
     heads = [column.title for column in table.columns]
     rows = [[_text_cell(cell, row, first=place == 0) for place, cell in enumerate(row.cells)] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]

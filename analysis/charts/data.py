@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from tailmatch.analysis.groups import GROUP_NAMES, is_balanced
-from tailmatch.analysis.npz_reader import NpzReader
 from tailmatch.analysis.outcome import rows_at_a_time
 from tailmatch.analysis.runs import Method, Run
 
@@ -140,7 +139,7 @@ def logits_sample(run: Run) -> tuple[Array, Array] | None:
     samples = len(run.labels)
     wanted = max(1, min(samples, MOST_LOGITS // run.num_classes))
     chosen = np.unique(np.linspace(0, samples - 1, wanted).astype(np.int64))
-    file = NpzReader(run.predictions_file)
+    file = run.file_of("logits")
     if "logits" not in file:
         return None
     logits = np.empty((len(chosen), run.num_classes), dtype=np.float32)

@@ -147,6 +147,12 @@ def test_runs_of_both_tasks_are_analysed_together(tmp_path: Path) -> None:
     assert {folder.name for folder in figures.iterdir()} == {"digits-40-labels", "digits-lt-333-training-images"}
     assert (figures / "digits-lt-333-training-images" / "group_confusion.png").exists()
     assert not (figures / "digits-40-labels" / "group_confusion.png").exists()
+    assert "Selected on val (%)" in page  # the long-tailed runs have validation images
+    assert page.count('class="strip"') > 5  # pictures of mistakes
+    trained("analyze", str(tmp_path / "longtail"), "--weights", "selected", "--no-figures", "--draws", "200")
+    chosen = pd.read_csv(tmp_path / "longtail" / "analysis-selected" / "tables" / "runs.csv")
+    assert len(chosen) == 3
+    assert chosen["top1_all_percent"].tolist() == pytest.approx(chosen["recorded_selected_on_val_all_percent"].tolist())
 
 
 def test_a_chart_that_cannot_be_drawn_is_named_and_ends_nothing(
@@ -175,6 +181,7 @@ def test_where_it_writes(tmp_path: Path) -> None:
     assert default_out(paths[:1]) == tmp_path / "a" / "analysis"
     assert default_out(paths) == tmp_path.resolve() / "analysis"
     assert default_out([tmp_path / "x.npz"]) == tmp_path.resolve() / "analysis"
+    assert default_out(paths[:1], "selected") == tmp_path / "a" / "analysis-selected"
 
 
 @pytest.mark.parametrize(

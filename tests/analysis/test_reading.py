@@ -104,6 +104,23 @@ def test_a_name_or_seed_that_is_none_is_named_and_the_others_go_on(tmp_path: Pat
     assert f"{next(iter(values))} must be one " in problem.reason
 
 
+def test_the_selected_weights_have_predictions_of_their_own(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", teacher=True, class_means=True)
+    arrays = predictions(folder)
+    np.savez(folder / "predictions_selected.npz", **{**arrays, "logits": arrays["logits"][:, ::-1]})  # type: ignore[arg-type]
+    save_file({"head.weight": np.ones((10, 16), np.float32)}, folder / "selected.safetensors")
+    write_run(tmp_path / "without", seed=1)
+    np.savez(tmp_path / "theirs.npz", **arrays)  # type: ignore[arg-type]
+    (run,), problems = read_runs([tmp_path / "a", tmp_path / "without", tmp_path / "theirs.npz"], weights="selected")
+    np.testing.assert_array_equal(run.predictions, arrays["logits"][:, ::-1].argmax(1))
+    np.testing.assert_array_equal(run.logits(), arrays["logits"][:, ::-1])
+    np.testing.assert_array_equal(run.teacher_predictions, arrays["teacher_logits"].argmax(1))
+    assert run.head()[0].sum() == 160
+    assert run.class_means() is None  # those that were kept are of the last step
+    assert [problem.path for problem in problems] == [tmp_path / "without", tmp_path / "theirs.npz"]
+    assert "has no predictions of selected weights, which need validation images" in problems[0].reason
+
+
 def test_curves_end_at_a_line_cut_off(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     with (folder / "metrics.jsonl").open("a") as file:

@@ -123,8 +123,56 @@ def test_options_that_differ_are_tabled_and_the_others_listed(methods: list[Meth
 
 def test_runs_say_where_they_lie(methods: list[Method]) -> None:
     table = compose(methods).runs
-    assert [column.title for column in table.columns][4:7] == ["Last (%)", "Median of last 20 (%)", "Best on test (%)"]  # type: ignore[union-attr]
+    assert [column.title for column in table.columns][4:6] == ["Last (%)", "Best on test (%)"]  # type: ignore[union-attr]
     assert [row[-1] for row in texts(table)] == [str(run.path) for method in methods for run in method.runs]
+
+
+def change_result(folder: Path, **accuracy: object) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    result["accuracy"] |= accuracy
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_what_validation_chose_stands_beside_last_and_best(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = write_run(tmp_path / f"run-{seed}", seed=seed, weights=False)
+        change_result(folder, last={"all": 0.5 + seed / 10}, selected_on_val={"all": 0.7}, best={"all": 0.9})
+    section = compose(read(tmp_path))
+    heads = ["Last (%)", "Selected on val (%)", "Best on test (%)"]
+    choices = next(table for table in section.tables if table.id == "choices")
+    assert [column.title for column in choices.columns] == ["Method", *heads]
+    assert texts(choices) == [["ce", "55.0 ±7.1", "70.0 ±0.0", "90.0 ±0.0"]]
+    assert [column.title for column in section.runs.columns][4:7] == heads  # type: ignore[union-attr]
+    assert [row[4:7] for row in texts(section.runs)] == [["50.0", "70.0", "90.0"], ["60.0", "70.0", "90.0"]]
+
+
+@pytest.mark.parametrize(("evaluations", "shown"), [(20, False), (40, True)])
+def test_a_median_of_twenty_needs_twenty_late_evaluations(tmp_path: Path, evaluations: int, shown: bool) -> None:
+    """Also of runs of earlier versions, which recorded one whatever it was the median of."""
+    folder = write_run(tmp_path / "run", weights=False)
+    rows = [json.dumps({"step": step, "eval/accuracy/all": 0.5}) for step in range(1, evaluations + 1)]
+    (folder / "metrics.jsonl").write_text("\n".join(rows))
+    titles = [column.title for column in compose(read(tmp_path)).runs.columns]  # type: ignore[union-attr]
+    assert ("Median of last 20 (%)" in titles) == shown
+
+
+def test_methods_level_at_the_top_share_the_place(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 30)
+    for name, wrong in (("a", 10), ("b", 10), ("c", 200)):
+        predictions = np.where(np.arange(300) < wrong, (labels + 1) % 10, labels)
+        np.savez(tmp_path / f"{name}.npz", predictions=predictions, labels=labels, train_class_counts=np.full(10, 4))
+    three = compose(read(tmp_path))
+    assert three.verdicts[0].text == "a and b reach the same accuracy, 96.7 %, the highest."
+    assert not any(cell.best for row in three.main_table.rows for cell in row.cells)  # type: ignore[union-attr]
+    (tmp_path / "c.npz").unlink()
+    assert compose(read(tmp_path)).verdicts[0].text == "All methods reach the same accuracy, 96.7 %."
+
+
+def test_balanced_classes_keep_their_order_and_need_no_counts(tmp_path: Path) -> None:
+    section = compose(read(write_run(tmp_path / "a", counts=[4] * 10)))
+    classes = next(table for table in section.tables if table.id == "classes")
+    assert [column.title for column in classes.columns] == ["Class", "ce"]
+    assert [row[0] for row in texts(classes)] == [f"class {c}" for c in range(10)]
 
 
 def test_the_environment_names_every_value_that_occurred(tmp_path: Path) -> None:
@@ -145,7 +193,7 @@ def test_balanced_runs_have_no_groups_and_many_classes_no_class_table(tmp_path: 
     assert "Many / medium / few" not in dict(balanced.facts)
     counts = long_tail_counts(300, 500, 100)
     large = compose(read(write_run(tmp_path / "b", counts=counts, tests_per_class=2)))
-    assert {table.id for table in large.tables} == {"metrics", "metrics-by-group"}
+    assert {table.id for table in large.tables} == {"choices", "confused", "metrics", "metrics-by-group"}
     assert dict(large.facts)["Many / medium / few"].endswith("classes (default rule)")
 
 

@@ -139,3 +139,14 @@ def test_tables_in_words_need_no_page_templates() -> None:
     code = "import sys, tailmatch.analysis.tables, tailmatch.analysis.report_tables; print('jinja2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_tables_in_words_leave_pictures_out() -> None:
+    columns = [Column(title="Pair"), Column(title="Examples", pictures=True), Column(title="Count", numeric=True)]
+    table = Table(
+        id="t", title="T", columns=columns, rows=[Row(cells=[cell("a"), Cell(text="", picture="data:x"), cell(3)])]
+    )
+    for written in (to_markdown(table), to_latex(table), to_text(table)):
+        assert "Examples" not in written
+        assert "data:" not in written
+        assert "3" in written
