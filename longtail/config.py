@@ -8,11 +8,11 @@ import tyro
 
 from tailmatch.datasets.catalog import defaults_of, root_problems
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
+from tailmatch.engine.part_options import PartOptions, one_of, with_options
 from tailmatch.errors import unknown_name
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.losses.catalog import LOSSES
-from tailmatch.losses.options import LossOptions
 from tailmatch.models.catalog import check_model_name
 
 NO_LOSS = "none"
@@ -90,12 +90,13 @@ class DistillationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherLossOptions(LossOptions):
+@with_options(name=LOSSES)
+class TeacherLossOptions(PartOptions):
     """The loss between student and teacher, and its own options; losses/README.md says which loss has which."""
 
-    name: Annotated[
-        str, tyro.conf.arg(name="loss", prefix_name=False, metavar="{" + ",".join((NO_LOSS, *LOSSES)) + "}")
-    ] = NO_LOSS
+    kind, catalog = "loss", LOSSES
+
+    name: Annotated[str, one_of((NO_LOSS, *LOSSES), name="loss", prefix_name=False)] = NO_LOSS
     """Which loss of the shared module; none trains without a teacher."""
 
     @property

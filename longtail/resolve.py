@@ -6,6 +6,7 @@ The resolved configuration is what a run records, so that a run never depends on
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tailmatch.datasets.catalog import defaults_of
 from tailmatch.datasets.own_data import test_fraction_of
@@ -76,7 +77,8 @@ def _with_scale(label_loss: LabelLossOptions, head: str | None) -> LabelLossOpti
     """LDAM's scale is for cosines; the logits of a linear classifier find theirs by themselves."""
     if label_loss.name != "ldam" or label_loss.scale is not None:
         return label_loss
-    return replace(label_loss, scale=COSINE_SCALE if head == "cosine" else 1.0)
+    scale: dict[str, Any] = {"scale": COSINE_SCALE if head == "cosine" else 1.0}
+    return replace(label_loss, **scale)
 
 
 def _with_teacher(config: LongtailConfig) -> LongtailConfig:

@@ -9,13 +9,14 @@ from tailmatch.losses.decoupled import decoupled_kl as decoupled_kl
 from tailmatch.losses.divergence import js as js
 from tailmatch.losses.divergence import kl as kl
 from tailmatch.losses.divergence import mse as mse
+from tailmatch.losses.divergence import soft_cross_entropy as soft_cross_entropy
 from tailmatch.losses.entropies import cross_entropy as cross_entropy
-from tailmatch.losses.entropies import soft_cross_entropy as soft_cross_entropy
 from tailmatch.losses.frequency import balanced_softmax as balanced_softmax
 from tailmatch.losses.frequency import class_balanced as class_balanced
 from tailmatch.losses.frequency import effective_number_weights as effective_number_weights
 from tailmatch.losses.frequency import focal as focal
 from tailmatch.losses.frequency import ldam as ldam
+from tailmatch.losses.frequency import log_prior as log_prior
 from tailmatch.losses.frequency import logit_adjusted as logit_adjusted
 from tailmatch.losses.label_modules import LDAM as LDAM
 from tailmatch.losses.label_modules import BalancedSoftmax as BalancedSoftmax

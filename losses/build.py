@@ -1,13 +1,12 @@
 """Losses by name, as the command line asks for them."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor
 
-from tailmatch.errors import unknown_name
-from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES, LossRow
+from tailmatch.declare import build
+from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES
 from tailmatch.losses.label_modules import LabelLoss
 from tailmatch.losses.modules import TeacherLoss
 
@@ -17,9 +16,7 @@ def build_loss(name: str, num_classes: int, **options: Any) -> TeacherLoss:
 
     Raises UserError, with the nearest allowed name, for an unknown name or option, and for a value out of range.
     """
-    row = _row("loss", name, LOSSES, options)
-    first = (num_classes,) if row.takes_num_classes else ()
-    loss: TeacherLoss = _class_of(row)(*first, **options)
+    loss: TeacherLoss = build("loss", name, LOSSES, {"num_classes": num_classes}, options)
     return loss
 
 
@@ -28,20 +25,5 @@ def build_label_loss(name: str, class_counts: Tensor | Sequence[int], **options:
 
     Raises UserError, with the nearest allowed name, for an unknown name or option, and for a value out of range.
     """
-    row = _row("label loss", name, LABEL_LOSSES, options)
-    loss: LabelLoss = _class_of(row)(class_counts, **options)
+    loss: LabelLoss = build("label loss", name, LABEL_LOSSES, {"class_counts": class_counts}, options)
     return loss
-
-
-def _row(kind: str, name: str, rows: dict[str, LossRow], options: dict[str, Any]) -> LossRow:
-    if name not in rows:
-        raise unknown_name(kind, name, rows)
-    for option in options:
-        if option not in rows[name].options:
-            raise unknown_name(f"option of {kind} {name!r}", option, rows[name].options)
-    return rows[name]
-
-
-def _class_of(row: LossRow) -> Any:
-    file, name = row.target.split(":")
-    return getattr(import_module(f".{file}", __package__), name)

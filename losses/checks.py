@@ -8,9 +8,7 @@ look at a value makes the host wait for the device, so values are looked at only
 assertion of PyTorch's own indexing.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +16,6 @@ from torch import Tensor
 from tailmatch.errors import UserError, unknown_name
 
 REDUCTIONS = ("mean", "none", "sum")
-NORMALIZATIONS = ("batch", "weights")
 
 
 def check_logits(name: str, logits: Tensor) -> None:
@@ -34,7 +31,7 @@ def check_logits(name: str, logits: Tensor) -> None:
         )
 
 
-def check_pair(student: Tensor, teacher: Tensor) -> None:
+def check_pair(student: Tensor, teacher: Tensor, sample_weight: Tensor | None, reduction: str) -> None:
     """Refuse student and teacher logits that are not two [B, C] tensors of one shape on one device."""
     check_logits("student logits", student)
     check_logits("teacher logits", teacher)
@@ -47,6 +44,8 @@ def check_pair(student: Tensor, teacher: Tensor) -> None:
         raise UserError(
             f"Student and teacher logits must be on one device; got {student.device} and {teacher.device}: move one."
         )
+    check_sample_weight(sample_weight, student)
+    check_reduction(reduction)
 
 
 def check_labels(labels: Tensor | None, logits: Tensor) -> Tensor:
@@ -120,31 +119,10 @@ def checked_counts(class_counts: Tensor | Sequence[int]) -> Tensor:
     return counts
 
 
-def check_number(name: str, value: float, *, low: float = 0.0, inclusive: bool = True, high: float = math.inf) -> None:
-    """Refuse a number outside its range; NaN and infinities are always outside."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number; got {value!r}.")
-    above = value >= low if inclusive else value > low
-    if not (above and value <= high and math.isfinite(value)):
-        lower = f"at least {low:g}" if inclusive else f"greater than {low:g}"
-        upper = f" and at most {high:g}" if math.isfinite(high) else ""
-        raise UserError(f"{name} must be a finite number {lower}{upper}; got {value!r}: choose one in that range.")
-
-
-def check_temperature(name: str, value: float) -> None:
-    """Refuse a temperature that is not greater than zero."""
-    check_number(name, value, inclusive=False)
-
-
-def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Refuse a name that is not in a short list."""
-    if value not in allowed:
-        raise unknown_name(name, str(value), allowed)
-
-
 def check_reduction(reduction: str) -> None:
     """Refuse an unknown reduction."""
-    check_choice("reduction", reduction, REDUCTIONS)
+    if reduction not in REDUCTIONS:
+        raise unknown_name("reduction", str(reduction), REDUCTIONS)
 
 
 def values_are_free(tensor: Tensor) -> bool:

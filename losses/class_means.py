@@ -5,18 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tailmatch.declare import check_values, options_of
 from tailmatch.errors import UserError
-from tailmatch.losses.checks import (
-    check_choice,
-    check_labels,
-    check_logits,
-    check_number,
-    check_sample_weight,
-    check_temperature,
-)
+from tailmatch.losses.catalog import IKLOptions
+from tailmatch.losses.checks import check_labels, check_logits, check_sample_weight
 from tailmatch.losses.collective import global_sum, is_first_process, process_count
 
-MODES = ("epoch", "exponential")
 MOST_CLASSES = 32_768
 """The two [C, C] buffers take 8 GB at this many classes."""
 
@@ -46,9 +40,8 @@ class ClassMeans(nn.Module):
         self, num_classes: int, *, mode: str = "epoch", momentum: float = 0.999, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        check_choice("mode", mode, MODES)
-        check_number("momentum", momentum, high=1.0)
-        check_temperature("weight_temperature", temperature)
+        values = {"mode": mode, "momentum": momentum, "weight_temperature": temperature}
+        check_values(options_of(IKLOptions), values)
         if not 2 <= num_classes <= MOST_CLASSES:
             raise UserError(
                 f"Class means are a square of the number of classes, which must be 2 ... {MOST_CLASSES}; "

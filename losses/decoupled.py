@@ -7,22 +7,15 @@ mu = sum_j p_j d_j / S. Papers: DKL and IKL, arXiv 2305.13948 (Theorem 1); GKL i
 import torch
 from torch import Tensor
 
-from tailmatch.losses.checks import (
-    NORMALIZATIONS,
-    check_choice,
-    check_class_weights,
-    check_number,
-    check_pair,
-    check_reduction,
-    check_sample_weight,
-    check_temperature,
-    reduce_rows,
-)
+from tailmatch.declare import checks
+from tailmatch.losses.catalog import GKLOptions
+from tailmatch.losses.checks import check_class_weights, check_pair, reduce_rows
 from tailmatch.losses.collective import global_sum, process_count
-from tailmatch.losses.decoupled_form import DecoupledForm
-from tailmatch.losses.decoupled_rows import decoupled_rows
+from tailmatch.losses.decoupled_rows import DecoupledForm, plain_rows
+from tailmatch.losses.fused import fused_rows
 
 
+@checks(GKLOptions)
 def decoupled_kl(
     student: Tensor,
     teacher: Tensor,
@@ -71,32 +64,21 @@ def decoupled_kl(
     Returns a scalar or [B], in float32 (float64 where an input is). Differentiable once.
     Raises UserError or TypeError, before any computing, for inputs that do not fit.
     """
-    check_pair(student, teacher)
+    check_pair(student, teacher, sample_weight, reduction)
     check_class_weights(class_weights, student)
-    check_sample_weight(sample_weight, student)
-    check_reduction(reduction)
-    check_choice("normalize", normalize, NORMALIZATIONS)
-    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
-        check_number(name, value)
-    teacher_temperature = temperature if teacher_temperature is None else teacher_temperature
-    student_temperature = temperature if student_temperature is None else student_temperature
-    check_temperature("temperature", temperature)
-    check_temperature("teacher_temperature", teacher_temperature)
-    check_temperature("student_temperature", student_temperature)
-    check_temperature("weight_temperature", weight_temperature)
-
     form = DecoupledForm(
         soft=alpha > 0,
         spread=beta > 0,
         gamma=gamma,
-        teacher_temperature=teacher_temperature,
-        student_temperature=student_temperature,
+        teacher_temperature=temperature if teacher_temperature is None else teacher_temperature,
+        student_temperature=temperature if student_temperature is None else student_temperature,
         weight_temperature=weight_temperature,
         symmetric=symmetric,
     )
     if detach_teacher:
         teacher = teacher.detach()
-    soft_B, spread_B, mass_B = decoupled_rows(student, teacher, class_weights, form)
+    rows = fused_rows(student, teacher, class_weights, form)
+    soft_B, spread_B, mass_B = plain_rows(student, teacher, class_weights, form) if rows is None else rows
     rows_B = soft_B if alpha == 1 else alpha * soft_B
     if beta > 0 and normalize == "weights":
         # Times the local rows and the processes, because the mean over rows and the average over processes divide by

@@ -6,32 +6,40 @@ softmaxes. Autograd would keep about ten [B, C] tensors; this keeps two.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tailmatch.losses.checks import working_dtype
-from tailmatch.losses.decoupled_form import DecoupledForm
-from tailmatch.losses.fused import fused_rows
 
 BLOCK_ELEMENTS = 1 << 16
 """Elements of one block: a few float32 temporaries of this size stay in the cache, and the loop costs little."""
 
 
-def decoupled_rows(
-    student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The soft cross-entropy [B], the wMSE term [B] and the weights' sum S [B] of each row; zeros where not wanted."""
-    fused = fused_rows(student, teacher, class_weights, form)
-    return plain_rows(student, teacher, class_weights, form) if fused is None else fused
+class DecoupledForm(NamedTuple):
+    """Which of the two terms are wanted, and how the weights and softmaxes are made."""
+
+    soft: bool
+    """Whether the soft cross-entropy is wanted."""
+    spread: bool
+    """Whether the wMSE term is wanted."""
+    gamma: float
+    teacher_temperature: float
+    student_temperature: float
+    weight_temperature: float
+    symmetric: bool
+    """Whether the wMSE term gives the student a gradient."""
 
 
 def plain_rows(
     student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`decoupled_rows` in PyTorch's own operations, on any device."""
+    """The soft cross-entropy [B], the wMSE term [B] and the weights' sum S [B] of each row; zeros where not wanted.
+
+    In PyTorch's own operations, on any device.
+    """
     rows: tuple[Tensor, Tensor, Tensor] = _DecoupledRows.apply(student, teacher, class_weights, form)
     return rows
 

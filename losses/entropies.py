@@ -1,17 +1,9 @@
-"""Cross-entropies: against a class index (true or pseudo-label) and against a teacher's softmax."""
+"""Cross-entropy against a class index, true or pseudo-label."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmatch.losses.checks import (
-    check_pair,
-    check_reduction,
-    check_sample_weight,
-    check_temperature,
-    reduce_rows,
-    working_dtype,
-)
+from tailmatch.losses.checks import working_dtype
 from tailmatch.losses.label_rows import check_label_call, reduce_label_rows
 
 
@@ -39,38 +31,3 @@ def cross_entropy(
     labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
     rows_B = F.cross_entropy(logits.to(working_dtype(logits)), labels, reduction="none")
     return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
-
-
-def soft_cross_entropy(
-    student: Tensor,
-    teacher: Tensor,
-    *,
-    temperature: float = 1.0,
-    teacher_temperature: float | None = None,
-    detach_teacher: bool = True,
-    sample_weight: Tensor | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """-sum_j softmax(teacher / T_t)_j log softmax(student / T)_j, without a factor T^2.
-
-    Args:
-        student, teacher: logits [B, C].
-        temperature: T of the student's softmax, and of the teacher's unless `teacher_temperature` is given (a
-            smaller one sharpens the target).
-        detach_teacher: False lets the gradient into the teacher logits.
-        sample_weight: [B], multiplies each row's loss.
-        reduction: "mean" over B, "sum", or "none" for [B].
-
-    Raises UserError or TypeError for inputs that do not fit.
-    """
-    check_pair(student, teacher)
-    teacher_temperature = temperature if teacher_temperature is None else teacher_temperature
-    check_temperature("temperature", temperature)
-    check_temperature("teacher_temperature", teacher_temperature)
-    check_sample_weight(sample_weight, student)
-    check_reduction(reduction)
-    dtype = working_dtype(student, teacher)
-    t = teacher.detach() if detach_teacher else teacher
-    target = torch.softmax(t.to(dtype) / teacher_temperature, -1)
-    rows_B = -(target * torch.log_softmax(student.to(dtype) / temperature, -1)).sum(-1)
-    return reduce_rows(rows_B, sample_weight, reduction)

@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmatch.errors import UserError
-from tailmatch.losses.checks import check_logits, check_number, check_per_class, working_dtype
+from tailmatch.declare import check_values, checks, options_of
+from tailmatch.losses.catalog import ClassBalancedOptions, FocalOptions, LDAMOptions, LogitAdjustedOptions
+from tailmatch.losses.checks import check_logits, check_per_class, working_dtype
+from tailmatch.losses.entropies import cross_entropy
 from tailmatch.losses.label_rows import check_label_call, reduce_label_rows
 
 
@@ -30,13 +32,11 @@ def balanced_softmax(
     reduction: str = "mean",
 ) -> Tensor:
     """Balanced Softmax (arXiv 2007.10740): cross-entropy of z + log n, so that z itself comes out balanced."""
-    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
-    check_per_class("class_counts", class_counts, logits)
-    z = logits.to(working_dtype(logits))
-    rows_B = F.cross_entropy(z + _log_prior(class_counts, z), labels, reduction="none")
-    return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
+    keywords = {"class_weights": class_weights, "normalize": normalize, "sample_weight": sample_weight}
+    return logit_adjusted(logits, labels, class_counts, reduction=reduction, **keywords)  # type: ignore[arg-type]
 
 
+@checks(LogitAdjustedOptions)
 def logit_adjusted(
     logits: Tensor,
     labels: Tensor,
@@ -51,12 +51,12 @@ def logit_adjusted(
     """Logit adjustment (arXiv 2007.07314): cross-entropy of z + tau log pi; tau = 1 equals Balanced Softmax."""
     labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
     check_per_class("class_counts", class_counts, logits)
-    check_number("tau", tau)
     z = logits.to(working_dtype(logits))
-    rows_B = F.cross_entropy(z + tau * _log_prior(class_counts, z), labels, reduction="none")
+    rows_B = F.cross_entropy(z + tau * log_prior(class_counts, like=z), labels, reduction="none")
     return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
 
 
+@checks(LDAMOptions)
 def ldam(
     logits: Tensor,
     labels: Tensor,
@@ -76,16 +76,15 @@ def ldam(
     """
     labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
     check_per_class("class_counts", class_counts, logits)
-    check_number("max_margin", max_margin)
-    check_number("scale", scale, inclusive=False)
     z = logits.to(working_dtype(logits))
-    margins_C = _counts(class_counts, z).pow(-0.25)
+    margins_C = class_counts.to(z).clamp_min(1).pow(-0.25)
     margins_C = margins_C * (max_margin / margins_C.amax())
     shifted = z.scatter_add(1, labels.unsqueeze(1), -margins_C[labels].unsqueeze(1))
     rows_B = F.cross_entropy(scale * shifted, labels, reduction="none")
     return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
 
 
+@checks(FocalOptions)
 def focal(
     logits: Tensor,
     labels: Tensor,
@@ -98,7 +97,6 @@ def focal(
 ) -> Tensor:
     """Focal loss (arXiv 1708.02002) on the softmax: -(1 - p_y)^gamma log p_y; gamma = 0 is cross-entropy."""
     labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
-    check_number("gamma", gamma)
     log_p = torch.log_softmax(logits.to(working_dtype(logits)), -1)
     rows_B = -log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
     if gamma > 0:
@@ -122,9 +120,8 @@ def class_balanced(
     check_logits("logits", logits)
     check_per_class("class_counts", class_counts, logits)
     weights_C = effective_number_weights(class_counts, effective_beta)
-    labels = check_label_call(logits, labels, weights_C, normalize, sample_weight, reduction)
-    rows_B = F.cross_entropy(logits.to(working_dtype(logits)), labels, reduction="none")
-    return reduce_label_rows(rows_B, labels, weights_C, normalize, sample_weight, reduction)
+    keywords = {"class_weights": weights_C, "normalize": normalize, "sample_weight": sample_weight}
+    return cross_entropy(logits, labels, reduction=reduction, **keywords)  # type: ignore[arg-type]
 
 
 def effective_number_weights(class_counts: Tensor, effective_beta: float = 0.9999) -> Tensor:
@@ -132,11 +129,7 @@ def effective_number_weights(class_counts: Tensor, effective_beta: float = 0.999
 
     beta = 0 weighs all classes alike; beta towards 1 weighs by inverse frequency.
     """
-    check_number("effective_beta", effective_beta)
-    if effective_beta >= 1:
-        raise UserError(
-            f"effective_beta must be below 1; got {effective_beta!r}: take 0.9999 for near-inverse frequency."
-        )
+    check_values(options_of(ClassBalancedOptions), {"effective_beta": effective_beta})
     counts_C = class_counts.double().clamp_min(1)
     # 1 - beta^n as -expm1(n log beta): the plain form loses its digits where beta is near 1 and n is small.
     effective_C = -torch.expm1(counts_C * math.log(effective_beta)) if effective_beta > 0 else torch.ones_like(counts_C)
@@ -144,10 +137,11 @@ def effective_number_weights(class_counts: Tensor, effective_beta: float = 0.999
     return weights_C * (weights_C.numel() / weights_C.sum())
 
 
-def _counts(class_counts: Tensor, like: Tensor) -> Tensor:
-    return class_counts.to(like).clamp_min(1)
+def log_prior(class_counts: Tensor, like: Tensor | None = None) -> Tensor:
+    """log pi [C] = log(n_c / sum n), a class without images counting as one; of the type and place of `like`.
 
-
-def _log_prior(class_counts: Tensor, like: Tensor) -> Tensor:
-    counts_C = _counts(class_counts, like)
+    One image is the least that a class can have and be seen: an empty class is taken to be as rare as the rarest can
+    be, which keeps its logarithm finite. A smaller floor would shift its logit by as much as one likes.
+    """
+    counts_C = (class_counts.detach().float() if like is None else class_counts.detach().to(like)).clamp_min(1)
     return (counts_C / counts_C.sum()).log()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tailmatch.losses.decoupled_form import DecoupledForm
+from tailmatch.losses.decoupled_rows import DecoupledForm
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _LARGEST_BLOCK = 4096
@@ -30,7 +30,7 @@ _has_failed = False
 def fused_rows(
     student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """What `decoupled_rows` returns, by the fused kernels; None where they cannot run."""
+    """What `plain_rows` returns, by the fused kernels; None where they cannot run."""
     global _has_failed
     if _has_failed or not can_fuse(student, teacher, class_weights):
         return None

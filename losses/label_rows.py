@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from tailmatch.declare import options_of
+from tailmatch.losses.catalog import ClassBalancedOptions
 from tailmatch.losses.checks import (
-    NORMALIZATIONS,
-    check_choice,
     check_labels,
     check_logits,
     check_per_class,
@@ -13,6 +13,8 @@ from tailmatch.losses.checks import (
     reduce_rows,
 )
 from tailmatch.losses.collective import global_sum, process_count
+
+NORMALIZE = options_of(ClassBalancedOptions)["normalize"]
 
 
 def check_label_call(
@@ -28,7 +30,7 @@ def check_label_call(
     labels = check_labels(labels, logits)
     if class_weights is not None:
         check_per_class("class_weights", class_weights, logits)
-    check_choice("normalize", normalize, NORMALIZATIONS)
+    NORMALIZE.check("normalize", normalize)
     check_sample_weight(sample_weight, logits)
     check_reduction(reduction)
     return labels

@@ -8,25 +8,40 @@ nothing on a loss without state. `state_dict()` holds all of the state.
 
 from collections.abc import Callable
 from functools import partial
+from inspect import unwrap
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from tailmatch.losses.checks import NORMALIZATIONS, check_choice, check_labels, check_number, check_temperature
-from tailmatch.losses.class_means import MODES, ClassMeans
+from tailmatch.losses.base import LossModule
+from tailmatch.losses.catalog import (
+    DKDOptions,
+    DKLOptions,
+    GKLOptions,
+    IKLOptions,
+    KLOptions,
+    MSEOptions,
+    SoftCEOptions,
+)
+from tailmatch.losses.checks import check_labels
+from tailmatch.losses.class_means import ClassMeans
 from tailmatch.losses.decoupled import decoupled_kl
-from tailmatch.losses.divergence import MSE_SPACES, js, kl, mse
-from tailmatch.losses.entropies import cross_entropy, soft_cross_entropy
+from tailmatch.losses.divergence import js, kl, mse, soft_cross_entropy
+from tailmatch.losses.entropies import cross_entropy
 from tailmatch.losses.target_split import dkd
 
-WEIGHTS = ("class", "sample")
+OF_CLASS_MEANS = ("weights", "mode", "momentum")
 
 
-class TeacherLoss(nn.Module):
+class TeacherLoss(LossModule):
     """A loss of a student's logits against a teacher's; `divergence` is the function behind it."""
 
-    def __init__(self, divergence: Callable[..., Tensor]) -> None:
+    divergence: Callable[..., Tensor]
+    takes_labels = False
+
+    def __init__(self, divergence: Callable[..., Tensor] | None = None) -> None:
         super().__init__()
-        self.divergence = divergence
+        if divergence is not None:
+            self.divergence = divergence
 
     def forward(
         self,
@@ -36,7 +51,8 @@ class TeacherLoss(nn.Module):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         """The mean over the batch [B, C] of each row's loss times its weight [B]."""
-        return self.divergence(student_logits, teacher_logits, sample_weight=sample_weight)
+        inputs = [student_logits, teacher_logits, *([labels] if self.takes_labels else [])]
+        return self.divergence(*inputs, sample_weight=sample_weight, **self.options())
 
     def observe(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> None:
         """Take note of the teacher's predictions; label -1 and weight 0 are passed over. No state: nothing to do."""
@@ -47,59 +63,33 @@ class TeacherLoss(nn.Module):
     def synchronize(self) -> None:
         """Gather state spread over processes into the first one before it saves. No state: nothing to do."""
 
-    def extra_repr(self) -> str:
-        options = self.divergence.keywords if isinstance(self.divergence, partial) else {}
-        return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
-
-class KL(TeacherLoss):
+class KL(KLOptions, TeacherLoss):
     """`kl` as a module."""
 
-    def __init__(self, *, temperature: float = 1.0, detach_teacher: bool = True) -> None:
-        check_temperature("temperature", temperature)
-        super().__init__(partial(kl, temperature=temperature, detach_teacher=detach_teacher))
+    divergence = staticmethod(unwrap(kl))
 
 
-class JS(TeacherLoss):
+class JS(KLOptions, TeacherLoss):
     """`js` as a module."""
 
-    def __init__(self, *, temperature: float = 1.0, detach_teacher: bool = True) -> None:
-        check_temperature("temperature", temperature)
-        super().__init__(partial(js, temperature=temperature, detach_teacher=detach_teacher))
+    divergence = staticmethod(unwrap(js))
 
 
-class MSE(TeacherLoss):
+class MSE(MSEOptions, TeacherLoss):
     """`mse` as a module."""
 
-    def __init__(self, *, space: str = "probabilities", temperature: float = 1.0, detach_teacher: bool = True) -> None:
-        check_choice("space", space, MSE_SPACES)
-        check_temperature("temperature", temperature)
-        super().__init__(partial(mse, space=space, temperature=temperature, detach_teacher=detach_teacher))
+    divergence = staticmethod(unwrap(mse))
 
 
-class SoftCE(TeacherLoss):
+class SoftCE(SoftCEOptions, TeacherLoss):
     """`soft_cross_entropy` as a module."""
 
-    def __init__(
-        self, *, temperature: float = 1.0, teacher_temperature: float | None = None, detach_teacher: bool = True
-    ) -> None:
-        check_temperature("temperature", temperature)
-        check_temperature("teacher_temperature", temperature if teacher_temperature is None else teacher_temperature)
-        super().__init__(
-            partial(
-                soft_cross_entropy,
-                temperature=temperature,
-                teacher_temperature=teacher_temperature,
-                detach_teacher=detach_teacher,
-            )
-        )
+    divergence = staticmethod(unwrap(soft_cross_entropy))
 
 
 class CE(TeacherLoss):
     """`cross_entropy` of the student with the labels, or with the teacher's most likely class where there are none."""
-
-    def __init__(self) -> None:
-        super().__init__(cross_entropy)
 
     def forward(
         self,
@@ -109,73 +99,29 @@ class CE(TeacherLoss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         labels = teacher_logits.argmax(-1) if labels is None else labels
-        return self.divergence(student_logits, labels, sample_weight=sample_weight)
+        return cross_entropy(student_logits, labels, sample_weight=sample_weight)
 
 
-class DKD(TeacherLoss):
+class DKD(DKDOptions, TeacherLoss):
     """`dkd` as a module."""
 
-    def __init__(
-        self, *, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, detach_teacher: bool = True
-    ) -> None:
-        check_number("alpha", alpha)
-        check_number("beta", beta)
-        check_temperature("temperature", temperature)
-        super().__init__(partial(dkd, alpha=alpha, beta=beta, temperature=temperature, detach_teacher=detach_teacher))
-
-    def forward(
-        self,
-        student_logits: Tensor,
-        teacher_logits: Tensor,
-        labels: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        return self.divergence(student_logits, teacher_logits, labels, sample_weight=sample_weight)
+    divergence = staticmethod(unwrap(dkd))
+    takes_labels = True
 
 
-class DecoupledLoss(TeacherLoss):
+class DecoupledLoss(DKLOptions, TeacherLoss):
     """`decoupled_kl` as a module, with the class weights it asks for: a row per class, or the sample's own softmax."""
 
-    def __init__(
-        self,
-        class_means: ClassMeans | None,
-        *,
-        alpha: float,
-        beta: float,
-        gamma: float,
-        temperature: float,
-        teacher_temperature: float | None,
-        student_temperature: float | None,
-        weight_temperature: float,
-        normalize: str,
-        symmetric: bool,
-        detach_teacher: bool,
-    ) -> None:
-        for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
-            check_number(name, value)
-        temperatures = {"teacher_temperature": teacher_temperature, "student_temperature": student_temperature}
-        for name, given in (
-            {"temperature": temperature, "weight_temperature": weight_temperature} | temperatures
-        ).items():
-            if given is not None:
-                check_temperature(name, given)
-        check_choice("normalize", normalize, NORMALIZATIONS)
-        divergence = partial(
-            decoupled_kl,
-            alpha=alpha,
-            beta=beta,
-            gamma=gamma,
-            temperature=temperature,
-            teacher_temperature=teacher_temperature,
-            student_temperature=student_temperature,
-            weight_temperature=weight_temperature,
-            normalize=normalize,
-            symmetric=symmetric,
-            detach_teacher=detach_teacher,
-        )
-        super().__init__(divergence)
-        self.class_means = class_means
-        self.gamma = gamma
+    divergence = staticmethod(unwrap(decoupled_kl))
+    class_means: ClassMeans | None
+
+    def __post_init__(self, num_classes: int | None = None) -> None:
+        super().__post_init__()
+        self.class_means = None
+        if isinstance(self, IKLOptions) and self.weights == "class":
+            assert num_classes is not None, "the constructor of IKLOptions asks for it"
+            settings = {"mode": self.mode, "momentum": self.momentum, "temperature": self.weight_temperature}
+            self.class_means = ClassMeans(num_classes, **settings)  # type: ignore[arg-type]
 
     def forward(
         self,
@@ -184,10 +130,11 @@ class DecoupledLoss(TeacherLoss):
         labels: Tensor | None = None,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        if self.class_means is None:
-            return self.divergence(student_logits, teacher_logits, sample_weight=sample_weight)
-        rows_BC = self.class_means.rows(check_labels(labels, student_logits), self.gamma)
-        return self.divergence(student_logits, teacher_logits, rows_BC, gamma=1.0, sample_weight=sample_weight)
+        options = {name: value for name, value in self.options().items() if name not in OF_CLASS_MEANS}
+        rows_BC = None
+        if self.class_means is not None:
+            rows_BC = self.class_means.rows(check_labels(labels, student_logits), options.pop("gamma", 1.0))
+        return self.divergence(student_logits, teacher_logits, rows_BC, sample_weight=sample_weight, **options)
 
     def observe(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> None:
         if self.class_means is not None:
@@ -209,105 +156,12 @@ class DKL(DecoupledLoss):
     cross-entropy alone. With `detach_teacher=False` and alpha = beta = 1 the gradients are those of KL, on both sides.
     """
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        temperature: float = 1.0,
-        teacher_temperature: float | None = None,
-        student_temperature: float | None = None,
-        weight_temperature: float = 1.0,
-        detach_teacher: bool = True,
-    ) -> None:
-        super().__init__(
-            None,
-            alpha=alpha,
-            beta=beta,
-            gamma=1.0,
-            temperature=temperature,
-            teacher_temperature=teacher_temperature,
-            student_temperature=student_temperature,
-            weight_temperature=weight_temperature,
-            normalize="batch",
-            symmetric=False,
-            detach_teacher=detach_teacher,
-        )
+    divergence = staticmethod(partial(unwrap(decoupled_kl), symmetric=False))
 
 
-class IKL(DecoupledLoss):
+class IKL(IKLOptions, DecoupledLoss):
     """Improved KL: the wMSE term trains the student too, under the mean prediction of the sample's class."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        temperature: float = 1.0,
-        teacher_temperature: float | None = None,
-        student_temperature: float | None = None,
-        weights: str = "class",
-        weight_temperature: float = 1.0,
-        mode: str = "epoch",
-        momentum: float = 0.999,
-        detach_teacher: bool = True,
-    ) -> None:
-        super().__init__(
-            _class_means(num_classes, weights, mode, momentum, weight_temperature),
-            alpha=alpha,
-            beta=beta,
-            gamma=1.0,
-            temperature=temperature,
-            teacher_temperature=teacher_temperature,
-            student_temperature=student_temperature,
-            weight_temperature=weight_temperature,
-            normalize="batch",
-            symmetric=True,
-            detach_teacher=detach_teacher,
-        )
 
-
-class GKL(DecoupledLoss):
+class GKL(GKLOptions, DecoupledLoss):
     """Generalised KL: IKL with the weights to the power gamma and the wMSE divided by sum_b S_b^2."""
-
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        gamma: float = 0.3,
-        temperature: float = 1.0,
-        teacher_temperature: float | None = None,
-        student_temperature: float | None = None,
-        weights: str = "class",
-        weight_temperature: float = 1.0,
-        mode: str = "epoch",
-        momentum: float = 0.999,
-        normalize: str = "weights",
-        detach_teacher: bool = True,
-    ) -> None:
-        super().__init__(
-            _class_means(num_classes, weights, mode, momentum, weight_temperature),
-            alpha=alpha,
-            beta=beta,
-            gamma=gamma,
-            temperature=temperature,
-            teacher_temperature=teacher_temperature,
-            student_temperature=student_temperature,
-            weight_temperature=weight_temperature,
-            normalize=normalize,
-            symmetric=True,
-            detach_teacher=detach_teacher,
-        )
-
-
-def _class_means(
-    num_classes: int, weights: str, mode: str, momentum: float, weight_temperature: float
-) -> ClassMeans | None:
-    check_choice("weights", weights, WEIGHTS)
-    check_choice("mode", mode, MODES)
-    if weights == "sample":
-        return None
-    return ClassMeans(num_classes, mode=mode, momentum=momentum, temperature=weight_temperature)

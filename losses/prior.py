@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tailmatch.losses.checks import check_number, checked_counts
+from tailmatch.declare import number
+from tailmatch.losses.checks import checked_counts
+from tailmatch.losses.frequency import log_prior
 from tailmatch.losses.modules import TeacherLoss
 
 
@@ -40,13 +42,11 @@ class PriorAdjusted(TeacherLoss):
         rho: float = 0.0,
         weight_rho: float = 0.0,
     ) -> None:
-        super().__init__(loss.divergence)
+        super().__init__()
         for name, value in (("tau", tau), ("rho", rho), ("weight_rho", weight_rho)):
-            check_number(name, value)
+            number(0.0, "how much of the prior").check(name, value)
         self.loss, self.tau, self.rho, self.weight_rho = loss, tau, rho, weight_rho
-        # A class without images counts as one, so that its logarithm is finite.
-        counts = checked_counts(class_counts).clamp_min(1)
-        self.register_buffer("log_prior", (counts / counts.sum()).log(), persistent=False)
+        self.register_buffer("log_prior", log_prior(checked_counts(class_counts)), persistent=False)
 
     def forward(
         self,

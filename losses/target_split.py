@@ -3,18 +3,13 @@
 import torch
 from torch import Tensor
 
-from tailmatch.losses.checks import (
-    check_labels,
-    check_number,
-    check_pair,
-    check_reduction,
-    check_sample_weight,
-    check_temperature,
-    reduce_rows,
-    working_dtype,
-)
+from tailmatch.declare import checks
+from tailmatch.losses.catalog import DKDOptions
+from tailmatch.losses.checks import check_labels, reduce_rows
+from tailmatch.losses.divergence import log_softmaxes
 
 
+@checks(DKDOptions)
 def dkd(
     student: Tensor,
     teacher: Tensor,
@@ -44,17 +39,8 @@ def dkd(
 
     Raises UserError or TypeError for inputs that do not fit.
     """
-    check_pair(student, teacher)
+    log_r, log_q = log_softmaxes(student, teacher, temperature, detach_teacher, sample_weight, reduction)
     labels = check_labels(labels, student)
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        check_number(name, value)
-    check_temperature("temperature", temperature)
-    check_sample_weight(sample_weight, student)
-    check_reduction(reduction)
-    dtype = working_dtype(student, teacher)
-    t = teacher.detach() if detach_teacher else teacher
-    log_r = torch.log_softmax(student.to(dtype) / temperature, -1)
-    log_q = torch.log_softmax(t.to(dtype) / temperature, -1)
     is_target = torch.zeros_like(log_q, dtype=torch.bool).scatter_(1, labels.unsqueeze(1), True)
 
     student_target_B, student_rest_B, log_r_rest = _split(log_r, labels, is_target)

@@ -4,47 +4,43 @@ An option that is None takes the value of the algorithm's preset or of the data 
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from tailmatch.datasets.catalog import defaults_of
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, at_least
+from tailmatch.engine.part_options import PartOptions, one_of, with_options
 from tailmatch.errors import unknown_name
 from tailmatch.losses.catalog import LOSSES
-from tailmatch.losses.options import LossOptions
 from tailmatch.models.catalog import check_model_name
 from tailmatch.ssl.data_options import DataOptions
 from tailmatch.ssl.presets import ACCEPTANCES, ADD_ONS, ALIGNMENTS, PRESETS, STUDENT_VIEWS, TARGETS, TEACHERS
-
-
-def _one_of(names: Any) -> Any:
-    return tyro.conf.arg(metavar="{" + ",".join(names) + "}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmOptions:
     """The algorithm, and its parts where they differ from the published ones."""
 
-    algorithm: Annotated[str, _one_of(PRESETS)] = "fixmatch"
+    algorithm: Annotated[str, one_of(PRESETS)] = "fixmatch"
     """Which published algorithm to compose."""
     model: str | None = None
     """Network, such as wrn-28-2; by default the one the data set is usually trained with."""
-    teacher: Annotated[str | None, _one_of(TEACHERS)] = None
+    teacher: Annotated[str | None, one_of(TEACHERS)] = None
     """Who makes the pseudo-labels: the network itself or its moving average."""
-    targets: Annotated[str | None, _one_of(TARGETS)] = None
+    targets: Annotated[str | None, one_of(TARGETS)] = None
     """What they are: the most likely class, the whole prediction, or a sharpened one."""
     sharpening: float | None = None
     """Temperature of sharpened targets."""
-    student_view: Annotated[str | None, _one_of(STUDENT_VIEWS)] = None
+    student_view: Annotated[str | None, one_of(STUDENT_VIEWS)] = None
     """What is trained to agree with them: a strong view, another weak one, or the very view they come from."""
-    acceptance: Annotated[str | None, _one_of(ACCEPTANCES)] = None
+    acceptance: Annotated[str | None, one_of(ACCEPTANCES)] = None
     """Which of them count."""
     threshold: float | None = None
     """Confidence from which one is accepted (fixed, curriculum, relative)."""
     fairness_weight: float | None = None
     """Weight of FreeMatch's fairness term (self-adaptive)."""
-    alignment: Annotated[str | None, _one_of(ALIGNMENTS)] = None
+    alignment: Annotated[str | None, one_of(ALIGNMENTS)] = None
     """What they look like together: as they are, like the labelled predictions, or judged as if classes were even."""
     running_momentum: float | None = None
     """Momentum of the running means of self-adaptive, gaussian and the alignments."""
@@ -90,14 +86,16 @@ class AlgorithmOptions:
 
 
 AUTO = "auto"
-LossName = Annotated[str, tyro.conf.arg(name="loss", prefix_name=False, metavar="{" + ",".join([AUTO, *LOSSES]) + "}")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsistencyOptions(LossOptions):
+@with_options(name=LOSSES)
+class ConsistencyOptions(PartOptions):
     """The consistency loss, and its own options; losses/README.md says which loss has which."""
 
-    name: LossName = AUTO
+    kind, catalog = "loss", LOSSES
+
+    name: Annotated[str, one_of((AUTO, *LOSSES), name="loss", prefix_name=False)] = AUTO
     """Which loss of the shared module; auto is the algorithm's own."""
 
     def problems(self) -> list[str]:

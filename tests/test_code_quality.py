@@ -60,7 +60,7 @@ from tailmatch.analysis import Run, group_accuracy
 def test_an_editor_knows_our_imports_and_our_public_names() -> None:
     """basedpyright is what many editors run; its wheel brings all it needs."""
     imported = [line.partition(" import ")[2] for line in PUBLIC.splitlines() if line.startswith("from ")]
-    names = [name for line in imported for name in line.split(", ")] + ["ssl.SSLContext"]
+    names = [name for line in imported for name in line.split(", ")] + ["IKL.__init__", "ssl.SSLContext"]
     (ROOT / "tests" / "__editor__.py").write_text(PUBLIC + "".join(f"reveal_type({name})\n" for name in names))
     try:
         command = [
@@ -80,3 +80,5 @@ def test_an_editor_knows_our_imports_and_our_public_names() -> None:
     types = dict(re.findall(r'Type of "([\w.]+)" is "(.*)"', found))
     assert list(types) == names
     assert [name for name, kind in types.items() if kind in ("Any", "Unknown")] == []
+    assert "num_classes: int, *, " in types["IKL.__init__"]
+    assert "beta: float = " in types["IKL.__init__"]

@@ -86,7 +86,7 @@ MAY_USE = {
     "longtail": {"longtail", "datasets", "models", "losses", "engine"},
     "inference": {"inference", "ssl", "longtail", "datasets", "models", "engine", "analysis"},
 }
-LEAVES = {"errors", "torchvision_import", "analysis.groups", "analysis.metrics", "__version__"}
+LEAVES = {"errors", "declare", "torchvision_import", "analysis.groups", "analysis.metrics", "__version__"}
 
 
 def test_dependencies_run_one_way() -> None:

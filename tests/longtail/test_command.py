@@ -215,7 +215,10 @@ REFUSALS = [
     ),
     (("--dataset", "imagenet-lt"), "data prepare imagenet-lt --root DIR"),
     (("--dataset", "digit-lt"), "Unknown dataset 'digit-lt'. Did you mean 'digits-lt'?"),
-    (("--label-loss", "ldam", "--label-loss.scale", "0"), "label_loss.scale must be above 0, got 0.0."),
+    (
+        ("--label-loss", "ldam", "--label-loss.scale", "0"),
+        "label_loss.scale must be a finite number greater than 0; got 0",
+    ),
     (("--kd-weight", "2", "--label-weight", "0.5"), "--label-weight, --kd-weight: for a loss against a teacher"),
     (("--prior-tau", "1", "--prior-rho", "1"), "--prior-tau, --prior-rho: for a loss against a teacher"),
     (("--loss", "ikl", "--prior-weight-rho", "1"), "acts beside --prior-tau or --prior-rho"),

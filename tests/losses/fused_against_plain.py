@@ -9,14 +9,11 @@ import sys
 import torch
 from torch import Tensor
 
-from tailmatch.losses import decoupled_form, decoupled_rows, fused
+from tailmatch.losses.decoupled_rows import DecoupledForm, plain_rows
+from tailmatch.losses.fused import fused_rows
 
-DecoupledForm, plain_rows, fused_rows = decoupled_form.DecoupledForm, decoupled_rows.plain_rows, fused.fused_rows
 
-
-def run(
-    rows, student: Tensor, teacher: Tensor, weights: Tensor | None, form: decoupled_form.DecoupledForm
-) -> list[Tensor]:
+def run(rows, student: Tensor, teacher: Tensor, weights: Tensor | None, form: DecoupledForm) -> list[Tensor]:
     """Value and gradients of a random combination of the rows' terms."""
     inputs = [student.clone().requires_grad_(), teacher.clone().requires_grad_()]
     soft, spread, mass = rows(*inputs, weights, form)

@@ -3,27 +3,43 @@
 import inspect
 import subprocess
 import sys
-from importlib import import_module
+from collections.abc import Callable
 
 import pytest
 import torch
 
 import tailmatch.losses as public
+from tailmatch._public import load_named
 from tailmatch.losses import LABEL_LOSSES, LOSSES, LossRow, build_label_loss, build_loss
 
 ALL_ROWS = [*LOSSES.items(), *LABEL_LOSSES.items()]
 
 
 @pytest.mark.parametrize(("name", "row"), ALL_ROWS, ids=[name for name, _ in ALL_ROWS])
-def test_options_are_the_constructors_own(name: str, row: LossRow) -> None:
-    file, class_name = row.target.split(":")
-    parameters = inspect.signature(getattr(import_module(f"tailmatch.losses.{file}"), class_name)).parameters
-    keywords = {key: value.default for key, value in parameters.items() if value.kind is value.KEYWORD_ONLY}
+def test_a_constructor_has_its_rows_options_and_explains_them(name: str, row: LossRow) -> None:
+    made = load_named(row.target)
+    parameters = inspect.signature(made).parameters.values()
+    keywords = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     assert keywords == {option: entry.default for option, entry in row.options.items()}
-    assert ("num_classes" in parameters) == row.takes_num_classes
-    for entry in row.options.values():
+    assert [each.annotation for each in parameters if each.name == "num_classes"] in ([], [int])
+    for option, entry in row.options.items():
+        assert f"{option}: {entry.help}" in made.__doc__
         assert entry.default is None or isinstance(entry.default, entry.kind)
-        assert not entry.choices or entry.default in entry.choices
+        entry.check(option, entry.default)
+
+
+FUNCTIONS = {
+    public.kl: "kl", public.js: "js", public.mse: "mse", public.soft_cross_entropy: "soft-ce", public.dkd: "dkd",
+    public.decoupled_kl: "dkl", public.class_balanced: "class-balanced", public.focal: "focal", public.ldam: "ldam",
+    public.logit_adjusted: "logit-adjusted",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "name"), FUNCTIONS.items(), ids=FUNCTIONS.values())
+def test_a_function_has_the_defaults_of_its_module(function: Callable[..., torch.Tensor], name: str) -> None:
+    given = {key: value.default for key, value in inspect.signature(function).parameters.items()}
+    declared = dict(ALL_ROWS)[name].options
+    assert {option: given[option] for option in declared} == {name: entry.default for name, entry in declared.items()}
 
 
 @pytest.mark.parametrize(("name", "row"), ALL_ROWS, ids=[name for name, _ in ALL_ROWS])
@@ -87,7 +103,7 @@ def test_importing_the_losses_imports_torch_and_no_other_room() -> None:
         "rooms = {name.split('.')[1] for name in ours}\n"
         "print(sorted(new - set(sys.stdlib_module_names)), sorted(rooms))\n"
     )
-    assert run_python(code) == "['tailmatch'] ['_public', 'errors', 'losses']"
+    assert run_python(code) == "['tailmatch'] ['_public', 'declare', 'errors', 'losses']"
 
 
 def test_the_catalog_imports_no_torch() -> None:

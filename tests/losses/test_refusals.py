@@ -64,7 +64,10 @@ REFUSALS = {
     "focal gamma": (lambda: focal(S, Y, gamma=-1.0), "gamma must be a finite number at least 0"),
     "class_counts shape": (lambda: balanced_softmax(S, Y, N[:2]), "class_counts must have shape [3]"),
     "class_counts negative": (lambda: class_balanced(S, Y, -N), "class_counts must not be negative"),
-    "effective beta": (lambda: effective_number_weights(N, 1.0), "effective_beta must be below 1; got 1.0"),
+    "effective beta": (
+        lambda: effective_number_weights(N, 1.0),
+        "effective_beta must be a finite number at least 0 and below 1; got 1.0",
+    ),
     "label weights": (lambda: cross_entropy(S, Y, class_weights=N[:2]), "class_weights must have shape [3]"),
     "means: classes": (lambda: ClassMeans(1), "must be 2 ... 32768; got 1: use weights='sample' instead"),
     "means: too many": (lambda: IKL(100_000), "must be 2 ... 32768; got 100000: use weights='sample' instead"),
@@ -76,7 +79,10 @@ REFUSALS = {
     "module temperature": (lambda: GKL(3, student_temperature=0.0), "student_temperature must be a finite number"),
     "module space": (lambda: MSE(space="probs"), "Unknown space 'probs'"),
     "build: name": (lambda: build_loss("ilk", 3), "Unknown loss 'ilk'. Did you mean 'ikl'? Allowed: kl, dkl, ikl"),
-    "build: option": (lambda: build_loss("ikl", 3, betta=1.0), "'betta'. Did you mean 'beta'? Allowed: alpha, beta"),
+    "build: option": (
+        lambda: build_loss("ikl", 3, betta=1.0),
+        "'betta'. Did you mean 'beta'? Allowed: temperature, detach",
+    ),
     "build: value": (lambda: build_loss("kl", 3, temperature=0.0), "temperature must be a finite number greater"),
     "build label: name": (lambda: build_label_loss("balanced", N), "Did you mean 'class-balanced'?"),
     "build label: option": (lambda: build_label_loss("ldam", N, margin=1.0), "Did you mean 'max_margin'?"),

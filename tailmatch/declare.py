@@ -1,0 +1,147 @@
+"""Parts (losses, rules of acceptance, ...) and their options, each declared once: name, default, range and help.
+
+A catalog lists the parts of one kind and imports no torch, so that `--help` may read it. The command line, the recipes,
+the checks and the constructors take an option from its declaration there.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, dataclass_transform
+
+from tailmatch._public import load_named
+from tailmatch.errors import UserError, unknown_name
+
+Class = TypeVar("Class")
+Result = TypeVar("Result")
+Given = ParamSpec("Given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option of a part."""
+
+    default: float | bool | str | None
+    """None means that another option's value is taken."""
+    kind: type
+    """float, bool or str."""
+    help: str
+    """One line for the command line's help."""
+    choices: tuple[str, ...] = ()
+    """The allowed values of a str."""
+    low: float = 0.0
+    high: float = math.inf
+    excluded: float | None = None
+    """Which end of the range is not in it, if one is not."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value that is not allowed; NaN and infinities never are."""
+        if value is None and self.default is None:
+            return
+        if self.choices and value not in self.choices:
+            raise unknown_name(name, str(value), self.choices)
+        if self.kind is not float:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} must be a number; got {value!r}.")
+        if not (self.low <= value <= self.high and math.isfinite(value) and value != self.excluded):
+            lower = f"greater than {self.low:g}" if self.excluded == self.low else f"at least {self.low:g}"
+            upper = f" and {'below' if self.excluded == self.high else 'at most'} {self.high:g}"
+            allowed = lower + (upper if math.isfinite(self.high) else "")
+            raise UserError(f"{name} must be a finite number {allowed}; got {value!r}: choose one in that range.")
+
+
+def number(
+    default: float | None, text: str, *, low: float = 0.0, high: float = math.inf, excluded: float | None = None
+) -> Any:
+    """An option that is a number from `low` to `high`."""
+    return Option(default=default, kind=float, help=text, low=low, high=high, excluded=excluded)
+
+
+def choice(default: str, choices: tuple[str, ...], text: str) -> Any:
+    """An option that is one of a few words."""
+    return Option(default=default, kind=str, help=text, choices=choices)
+
+
+def flag(default: bool, text: str) -> Any:
+    """An option that is true or false."""
+    return Option(default=default, kind=bool, help=text)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def declares(cls: type[Class]) -> type[Class]:
+    """Make a dataclass of a class whose attributes are options; `options_of` finds them again.
+
+    A part that inherits from it has the constructor and, in `__post_init__`, its options as attributes.
+    """
+    own = {name: option for name, option in vars(cls).items() if isinstance(option, Option)}
+    cls._declared = own  # type: ignore[attr-defined]
+    for name, option in own.items():
+        setattr(cls, name, option.default)
+    cls.__post_init__ = None  # type: ignore[attr-defined]  # seen by `dataclass`, the part's own is what gets called
+    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    del made.__post_init__  # type: ignore[attr-defined]
+    shown = made.__init__.__annotations__  # by `help`, which need not know what becomes of an argument
+    shown |= {name: kind.type for name, kind in shown.items() if isinstance(kind, InitVar)}
+    return made
+
+
+def options_of(cls: type) -> dict[str, Option]:
+    """The options that a class and those it inherits from declare, the most general first."""
+    return {name: option for base in reversed(cls.__mro__) for name, option in vars(base).get("_declared", {}).items()}
+
+
+def check_values(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
+    """Refuse values outside their options' ranges."""
+    for name, value in values.items():
+        if name in options:
+            options[name].check(name, value)
+
+
+def checks(declared: type) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """For a function of options: refuse values that are out of range before it runs.
+
+    A module that has checked its options when it was made calls the function within, `inspect.unwrap(function)`.
+    """
+    options = options_of(declared)
+
+    def around(function: Callable[Given, Result]) -> Callable[Given, Result]:
+        @wraps(function)
+        def checked(*inputs: Given.args, **given: Given.kwargs) -> Result:
+            check_values(options, given)
+            return function(*inputs, **given)
+
+        return checked
+
+    return around
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A row of a catalog."""
+
+    target: str
+    """Where it is: file and class, "losses.modules:IKL"."""
+    description: str
+    """What it is, in a paragraph, with its paper."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
+def find(kind: str, name: str, parts: Mapping[str, Part]) -> Part:
+    """The part of that name; UserError with the nearest one where there is none."""
+    if name not in parts:
+        raise unknown_name(kind, name, parts)
+    return parts[name]
+
+
+def build(kind: str, name: str, parts: Mapping[str, Part], facts: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Make a part, from its options and those of the facts that its constructor asks for by their names."""
+    part = find(kind, name, parts)
+    for option in options:
+        if option not in part.options:
+            raise unknown_name(f"option of {kind} {name!r}", option, part.options)
+    part_class = load_named(part.target)
+    wanted = inspect.signature(part_class).parameters
+    return part_class(**{fact: value for fact, value in facts.items() if fact in wanted}, **options)
