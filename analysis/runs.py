@@ -72,7 +72,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration by dotted names, with a user's own parts in the place of those they stand in for."""
-        return flat_config(self.config) | own_parts(self.result)
+        options = {name: value for name, value in self.config.items() if name != "own_parts"}
+        return flat_config(options) | own_parts(self.result)
 
     @property
     def num_classes(self) -> int:

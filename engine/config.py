@@ -3,28 +3,25 @@
 A task's configuration is a frozen dataclass. A field whose annotation is wrapped in `tyro.conf.OmitArgPrefixes` is a
 group: its options keep their bare names. Any other dataclass field (the loss) gives dotted names, and its `name` field
 answers to the field's own name: `loss: ikl` is `loss.name: ikl`.
-
-Recipe files are read from YAML's node tree rather than its values, because only the annotation knows whether `no` is a
-word and `3e-2` a number (YAML reads the first as False and the second as a string).
 """
 
 import math
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
 
 from tailmatch.engine.options import CallOptions
+from tailmatch.engine.yaml_values import coerce, kind_of
 from tailmatch.errors import UserError, nearest
 
 Config = TypeVar("Config")
 _ABOUT_THE_CALL = frozenset(field.name for field in fields(CallOptions))
-_TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
+OWN_PARTS = "own_parts"
 
 
 @dataclass(frozen=True)
@@ -112,11 +109,22 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in found if path.suffix == ".yaml")
 
 
-def read_recipe(config: Config, path: Path, task: str) -> Config:
-    """The configuration with a recipe's differences applied; every problem of the file in one error."""
+def read_recipe(config: Config, path: Path, task: str, brought: Collection[str] = ()) -> Config:
+    """The configuration with a recipe's differences applied; every problem of the file in one error.
+
+    Args:
+        brought: parts of the caller's own. What a run records of those that it was made of is read over.
+    """
     root = _read_nodes(path)
     if root is None:
         return config
+    own = own_parts_of(path)
+    if missing := [name for name in own if name not in brought]:
+        raise UserError(
+            f"{path} is of a run made from Python with parts of the user's own ({in_words(own)}), which no file can "
+            f"bring back; start or resume such a run from Python, and give {', '.join(missing)} again."
+        )
+    root.value = [(key, value) for key, value in root.value if key.value not in (OWN_PARTS, *own)]
     options = {option.name: option for option in options_of(type(config)) if option.name not in _ABOUT_THE_CALL}
     values, problems = _read_mapping(root, path, options, task)
     if problems:
@@ -133,13 +141,27 @@ def word_of(path: Path, name: str) -> str | None:
     return next((value.value for key, value in pairs if key.value == name and isinstance(value, yaml.ScalarNode)), None)
 
 
-def starting_point(config_type: Any, task: str, dataset: str | None, recipe: str | None) -> Any:
+def own_parts_of(path: Path) -> dict[str, str]:
+    """The parts of a recorded run that were the user's own, in words; in the file they stand for what no option can."""
+    root = _read_nodes(path)
+    pairs = [] if root is None else root.value
+    found = next((node for key, node in pairs if key.value == OWN_PARTS and isinstance(node, yaml.MappingNode)), None)
+    return {} if found is None else {key.value: str(node.value) for key, node in found.value}
+
+
+def in_words(own_parts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {part}" for name, part in own_parts.items())
+
+
+def starting_point(
+    config_type: Any, task: str, dataset: str | None, recipe: str | None, brought: Collection[str] = ()
+) -> Any:
     """What a command line or a suite changes: the defaults that suit its data set, with its recipe's differences."""
     path = None if recipe is None else recipe_path(recipe)
     if dataset is None and path is not None:
         dataset = word_of(path, "dataset")
     suited = config_type() if dataset is None else config_type.suited_to(dataset)
-    return suited if path is None else read_recipe(suited, path, task)
+    return suited if path is None else read_recipe(suited, path, task, brought)
 
 
 def recorded(config: Any) -> dict[str, Any]:
@@ -147,10 +169,17 @@ def recorded(config: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in flat(config).items() if name not in _ABOUT_THE_CALL}
 
 
-def to_yaml(config: Any, task: str) -> str:
-    """The resolved configuration as YAML that `--config` reads back."""
+def to_yaml(config: Any, task: str, own_parts: Mapping[str, str] | None = None) -> str:
+    """The resolved configuration as YAML that `--config` reads back.
+
+    Args:
+        own_parts: what the user brought instead of what options name, in words; these stand in the options' places.
+    """
     values = recorded(config)
     tree: dict[str, Any] = {"task": task}
+    if own_parts:
+        values |= {name: part for name, part in own_parts.items() if name in values}
+        tree[OWN_PARTS] = dict(own_parts)
     for name, value in values.items():
         group, _, leaf = name.partition(".")
         if leaf:
@@ -176,7 +205,7 @@ def _read_nodes(path: Path) -> yaml.MappingNode | None:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where} is not YAML: {getattr(error, 'problem', error)}.") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path} must hold `name: value` lines, got {_kind(root)}.")
+        raise UserError(f"{path} must hold `name: value` lines, got {kind_of(root)}.")
     return root
 
 
@@ -192,7 +221,7 @@ def _read_mapping(
             problems.append(f"{where}: {name} stands twice; keep one.")
         elif name == "task":
             if not isinstance(node, yaml.ScalarNode):
-                problems.append(f"{where}: task must be a word, got {_kind(node)}.")
+                problems.append(f"{where}: task must be a word, got {kind_of(node)}.")
             elif node.value != task:
                 problems.append(f"{where}: this recipe is for `run.py {node.value}`, not `run.py {task}`.")
         elif name in _ABOUT_THE_CALL:
@@ -203,7 +232,7 @@ def _read_mapping(
             try:
                 values[name] = coerce(node, options[name].type)
             except ValueError as error:
-                problems.append(f"{where}: {name} must be {error}, got {_kind(node)}.")
+                problems.append(f"{where}: {name} must be {error}, got {kind_of(node)}.")
         seen.add(name)
     return values, problems
 
@@ -212,7 +241,7 @@ def _flat_nodes(node: yaml.MappingNode, options: Mapping[str, Option], prefix: s
     """The leaves of a recipe under their flat names; `loss: {name: ikl}` is `loss`, a nested group is dotted."""
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            yield _kind(key), key  # refused as unknown
+            yield kind_of(key), key  # refused as unknown
             continue
         name = f"{prefix}{key.value}"
         if isinstance(value, yaml.MappingNode) and not prefix:  # options are one level deep at most
@@ -222,58 +251,6 @@ def _flat_nodes(node: yaml.MappingNode, options: Mapping[str, Option], prefix: s
         else:
             words = name.replace("-", "_")
             yield next((known for known in (words, words.removesuffix(".name")) if known in options), name), value
-
-
-def coerce(node: Any, annotation: Any) -> Any:
-    """A YAML node as the annotated type; ValueError says what was wanted."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return _coerce_union(node, arguments)
-    if origin is tuple:
-        if not isinstance(node, yaml.SequenceNode):
-            raise ValueError("a list")
-        return tuple(coerce(item, arguments[0]) for item in node.value)
-    if not isinstance(node, yaml.ScalarNode):
-        raise ValueError(_wanted(annotation))
-    text = node.value
-    if origin is Literal:
-        if text in arguments:
-            return text
-        raise ValueError(f"one of {', '.join(map(str, arguments))}")
-    if annotation is bool:
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        raise ValueError("true or false")
-    try:
-        return annotation(text.replace("_", "") if annotation in (int, float) else text)
-    except ValueError:
-        raise ValueError(_wanted(annotation)) from None
-
-
-def _coerce_union(node: Any, members: tuple[Any, ...]) -> Any:
-    is_null = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
-    if type(None) in members and is_null:
-        return None
-    wanted = []
-    for member in members:
-        if member is type(None):
-            continue
-        try:
-            return coerce(node, member)
-        except ValueError as error:
-            wanted.append(str(error))
-    raise ValueError(" or ".join([*wanted, "null"] if type(None) in members else wanted))
-
-
-def _wanted(annotation: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a word", Path: "a path"}
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def _kind(node: Any) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return repr(node.value)
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
 def _strip(annotation: Any) -> Any:

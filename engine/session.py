@@ -1,6 +1,6 @@
 """One training run from a checked configuration to a finished run folder: the frame around every task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -25,8 +25,9 @@ BuildTask = Callable[[Any, torch.device, World], Task]
 class Session:
     """What a task's command needs around its training."""
 
-    def __init__(self, config: Any, task_name: str, run_name: str) -> None:
+    def __init__(self, config: Any, task_name: str, run_name: str, own_parts: Mapping[str, str] | None = None) -> None:
         self.config, self.task_name, self.run_name = config, task_name, run_name
+        self.own_parts = dict(own_parts or {})  # what the user brought instead of what options name, in words
         self.world = World.from_environment()
         self.device = pick_device(config.run.device, self.world.local_rank)
         Autocast.pick(config.run.precision, self.device)  # refused here rather than in a run that has begun
@@ -64,9 +65,11 @@ class Session:
                 extra = {"split_fingerprint": task.fingerprint}
                 folder.write_environment(self.device, self.config.run.seed, self.world.size, **extra)
                 # Last, since the folder counts as a run from here on.
-                folder.write_config(to_yaml(self.config, self.task_name))
+                folder.write_config(to_yaml(self.config, self.task_name, self.own_parts))
             barrier()
             identity = {"task": self.task_name, "name": folder.path.resolve().name, **identity}
+            if self.own_parts:
+                identity["own_parts"] = self.own_parts
             trainer = Trainer(task, self.config.optim, self.config.run, folder, identity, self.device, self.world)
             result = trainer.fit()
         finally:

@@ -10,6 +10,7 @@ class Falling(FixedThreshold):
 result = train(dataset="digits", labels=40, loss="ikl", steps=1000, acceptance=Falling(0.95))
 """
 
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tailmatch.engine.config import check, options_of, starting_point, with_valu
 from tailmatch.engine.session import Session
 from tailmatch.errors import UserError, unknown_name
 from tailmatch.losses.modules import CE
-from tailmatch.ssl.build import Parts, build_task
+from tailmatch.ssl.build import OWN_DATASET, Parts, build_task
 from tailmatch.ssl.config import SSLConfig
 from tailmatch.ssl.identity import folder_name, identity_of
 from tailmatch.ssl.resolve import resolved
@@ -34,7 +35,15 @@ def configure(**options: Any) -> SSLConfig:
     Raises:
         UserError: for an unknown option, a value out of range, or parts that cannot be combined.
     """
-    config: SSLConfig = starting_point(SSLConfig, "ssl", options.get("dataset"), options.pop("config", None))
+    return _configured(options, brought=())
+
+
+def _configured(options: dict[str, Any], brought: Collection[str]) -> SSLConfig:
+    """The configuration around these parts of the caller's own."""
+    recipe = options.pop("config", None)
+    config: SSLConfig = starting_point(
+        SSLConfig, "ssl", options.get("dataset"), None if recipe is None else str(recipe), brought
+    )
     loss = options.pop("loss", None)
     if isinstance(loss, dict):
         options |= {"loss" if name == "name" else f"loss.{name}": value for name, value in loss.items()}
@@ -69,18 +78,19 @@ def train(parts: Parts | None = None, **options: Any) -> dict[str, Any]:
         raise UserError(f"Give {', '.join(own)} in parts or by name, not both.")
     chosen = parts or Parts(**own)
     if chosen.dataset is not None:
-        options.setdefault("dataset", "npz")  # the catalog's name for arrays of one's own
-    config = configure(**options)
+        options.setdefault("dataset", OWN_DATASET)
+    own_parts = chosen.described()
+    config = _configured({**options}, own_parts)
     compares_predictions = chosen.loss is not None and not isinstance(chosen.loss, CE)
     if compares_predictions and config.loss.name == "ce" and "targets" not in options and chosen.targets is None:
-        config = configure(**options, loss="soft-ce")  # the algorithm's own loss asks for classes, this one for more
-    session = Session(config, "ssl", folder_name(config))
+        config = _configured(
+            {**options, "loss": "soft-ce"}, own_parts
+        )  # the algorithm's own loss asks for classes, this one for more
+    session = Session(config, "ssl", folder_name(config, own_parts.get("dataset")), own_parts)
     identity = identity_of(config)
     if chosen.dataset is not None:
         identity["dataset"] = chosen.dataset.name
     if chosen.model is not None:
         identity["model"] = type(chosen.model).__name__
-    if own_parts := chosen.described():  # config.yaml cannot tell runs apart that differ in these alone
-        identity["own_parts"] = own_parts
     folder, result = session.run(lambda c, device, world: build_task(c, device, world, chosen), identity)
     return {**result, "folder": str(folder.path)}

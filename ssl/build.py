@@ -37,6 +37,8 @@ from tailmatch.ssl.targets import build_targets
 from tailmatch.ssl.task import SSLTask
 
 TINY_IMAGE = 16
+OWN_DATASET = "npz"
+"""The catalog's name for arrays of one's own, for the options that go by the data set."""
 
 
 @dataclass(frozen=True, kw_only=True)

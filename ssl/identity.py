@@ -7,14 +7,13 @@ from tailmatch.engine.files import plain_name
 from tailmatch.ssl.config import AUTO, DataOptions, SSLConfig
 
 
-def folder_name(config: SSLConfig) -> str:
+def folder_name(config: SSLConfig, own_dataset: str | None = None) -> str:
     """Such as `digits_40-fixmatch-ikl-s0`; goes into the folder's name."""
     data = config.data
+    dataset = name_of(data.dataset, data.data_root) if own_dataset is None else own_dataset
     labels = f"head{data.labeled_head}" if data.labeled_head is not None else str(labels_of(data) or "all")
     method = "+".join([config.algorithm.algorithm, *config.algorithm.add_on])
-    return plain_name(
-        f"{name_of(data.dataset, data.data_root)}_{labels}-{method}-{loss_name(config)}-s{config.run.seed}"
-    )
+    return plain_name(f"{dataset}_{labels}-{method}-{loss_name(config)}-s{config.run.seed}")
 
 
 def identity_of(config: SSLConfig) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from tailmatch.engine.command_line import parse_run
-from tailmatch.engine.config import Option, check, coerce, flat, options_of, with_values
+from tailmatch.engine.config import Option, check, flat, options_of, with_values
 from tailmatch.engine.suite.config import SuiteConfig, suite_path
 from tailmatch.engine.suite.grid import GridRun, Value, needed, read_grid
+from tailmatch.engine.yaml_values import coerce
 from tailmatch.errors import UserError, nearest
 
 
