@@ -71,7 +71,8 @@ def confused_table(methods: Sequence[Method]) -> Table | None:
 def _frequency(mistakes: Mistakes | None) -> Cell:
     if mistakes is None:
         return Cell(text="0", sort="0")
-    return Cell(text=f"{mistakes.images:.3g} ({100 * mistakes.rate:.1f} %)", sort=repr(mistakes.images))
+    images = f"{mistakes.images:.1f}".removesuffix(".0")
+    return Cell(text=f"{images} ({100 * mistakes.rate:.1f} %)", sort=repr(mistakes.images))
 
 
 def strip_of(methods: Sequence[Method], pair: Pair) -> str:

@@ -148,8 +148,9 @@ def own_remarks(methods: Sequence[Method], differences: Sequence[Difference]) ->
         found.append("Accuracies are means ± standard deviations over runs that differ only in the seed.")
     alone = [method.name for method in methods if len(method.runs) == 1]
     if differences and alone:
-        who = "Every method has" if len(alone) == len(methods) else f"{', '.join(alone)}: only"
-        found.append(f"{who} one seed: how far seeds scatter is unknown, so differences to it have no interval.")
+        everyone = len(alone) == len(methods)
+        who, whose = ("Every method has", "") if everyone else (f"{', '.join(alone)}: only", " to it")
+        found.append(f"{who} one seed: how far seeds scatter is unknown, so differences{whose} have no interval.")
     untested = methods[0].runs[0].untested_classes
     if untested:
         names = ", ".join(methods[0].class_names[c] for c in untested[:10]) + (", …" if len(untested) > 10 else "")
