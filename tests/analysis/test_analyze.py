@@ -1,6 +1,7 @@
 """The whole command, without drawing: what it writes, prints and refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tailmatch.analysis.reading import read_runs
 from tailmatch.analysis.sections import split_sections
 from tailmatch.errors import UserError
 
+from .browser import CHROMIUM, DRIVER, WHY_MISSING, Browser
 from .synthetic import write_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,26 +135,54 @@ def trained(*words: str) -> None:
     assert "Warning" not in done.stderr
 
 
-@pytest.mark.timeout(600)
-def test_runs_of_both_tasks_are_analysed_together(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def both_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands that a new user types first: 40 labels without groups of classes, and a long tail with them."""
-    trained("ssl", "--loss", "ikl", "--steps", "20", "--out", str(tmp_path / "ssl" / "a"))
-    trained("longtail", "--loss", "ikl", "--baseline", "--steps", "20", "--out", str(tmp_path / "longtail" / "b"))
-    trained("analyze", str(tmp_path / "longtail"), str(tmp_path / "ssl"), "--draws", "200")
-    page = (tmp_path / "analysis" / "report.html").read_text()
+    folder = tmp_path_factory.mktemp("both")
+    trained("ssl", "--loss", "ikl", "--steps", "20", "--out", str(folder / "ssl" / "a"))
+    trained("longtail", "--loss", "ikl", "--baseline", "--steps", "20", "--out", str(folder / "longtail" / "b"))
+    trained("analyze", str(folder / "longtail"), str(folder / "ssl"), "--draws", "200")
+    return folder
+
+
+@pytest.mark.timeout(600)
+def test_runs_of_both_tasks_are_analysed_together(both_tasks: Path) -> None:
+    page = (both_tasks / "analysis" / "report.html").read_text()
     for words in ("digits, 40 labels", "digits-lt, 333 training images"):
         assert f"{words}</h2>" in page
     assert "drawing it failed" not in page
-    figures = tmp_path / "analysis" / "figures"
+    figures = both_tasks / "analysis" / "figures"
     assert {folder.name for folder in figures.iterdir()} == {"digits-40-labels", "digits-lt-333-training-images"}
     assert (figures / "digits-lt-333-training-images" / "group_confusion.png").exists()
     assert not (figures / "digits-40-labels" / "group_confusion.png").exists()
     assert "Selected on val (%)" in page  # the long-tailed runs have validation images
     assert page.count('class="strip"') > 5  # pictures of mistakes
-    trained("analyze", str(tmp_path / "longtail"), "--weights", "selected", "--no-figures", "--draws", "200")
-    chosen = pd.read_csv(tmp_path / "longtail" / "analysis-selected" / "tables" / "runs.csv")
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # one file
+    assert len(page) < 1_000_000
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=WHY_MISSING)
+def test_the_report_of_both_tasks_fits_a_phone_and_a_desk(both_tasks: Path, tmp_path: Path) -> None:
+    with Browser(tmp_path) as browser:
+        for scheme in ("light", "dark"):
+            browser.prefer(scheme)
+            for width in (380, 1400):
+                browser.resize(width)
+                browser.open(both_tasks / "analysis" / "report.html")
+                assert browser.run("return document.documentElement.scrollWidth") == width
+        assert browser.console() == []  # the policy stopped nothing
+        assert browser.run("return document.querySelectorAll('svg.chart').length") > 15
+
+
+@pytest.mark.timeout(600)
+def test_the_selected_weights_are_analysed_where_validation_chose(both_tasks: Path) -> None:
+    trained("analyze", str(both_tasks / "longtail"), "--weights", "selected", "--no-figures", "--draws", "200")
+    chosen = pd.read_csv(both_tasks / "longtail" / "analysis-selected" / "tables" / "runs.csv")
     assert len(chosen) == 3
     assert chosen["top1_all_percent"].tolist() == pytest.approx(chosen["recorded_selected_on_val_all_percent"].tolist())
+    with pytest.raises(UserError, match="has no predictions of selected weights, which need validation images"):
+        analysed(both_tasks / "ssl", weights="selected")
 
 
 def test_a_chart_that_cannot_be_drawn_is_named_and_ends_nothing(
