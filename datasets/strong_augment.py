@@ -19,6 +19,9 @@ from tailmatch.errors import UserError, unknown_name
 
 CUTOUT_GREY = 127
 """The value of every channel inside the cutout."""
+
+CUTOUT_SIDE = 16
+"""FixMatch's, on images of 96 pixels as on those of 32 (`cutout_numpy` in google-research/fixmatch)."""
 OPERATION_PROBABILITY = 0.5
 """How often a drawn operation is applied."""
 
@@ -98,8 +101,8 @@ class StrongAugment:
         num_ops: rounds.
         pool: names from `STRONG_POOL`, drawn evenly, with replacement between rounds.
         probability: how often a drawn operation is applied.
-        cutout: side of the square in pixels; None for half of the image's shorter side, 0 for no square. Its centre
-            is any pixel of the image, so part of it may fall outside.
+        cutout: side of the square in pixels; None for 16 as published, or half of a smaller image's side; 0 for no
+            square. Its centre is any pixel of the image, so part of it may fall outside.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class StrongAugment:
             )
         for _ in range(self.num_ops):
             images = apply_draw(images, self.draw(len(images), generator))
-        side = min(images.shape[2:]) // 2 if self.cutout is None else self.cutout
+        side = min(CUTOUT_SIDE, min(images.shape[2:]) // 2) if self.cutout is None else self.cutout
         return cut_out(images, side, generator) if side else images
 
     def draw(self, count: int, generator: torch.Generator) -> Draw:

@@ -50,6 +50,7 @@ class DKLOptions(SoftCEOptions):
         None, "temperature of the student's softmax, where it differs", excluded=0
     )
     weight_temperature: float = number(1.0, "temperature of the softmaxes that make the class weights", excluded=0)
+    detach_weights: bool = flag(True, "keep the gradient out of the sample's own class weights too")
 
 
 @declares

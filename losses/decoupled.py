@@ -11,7 +11,7 @@ from tailmatch.declare import checks
 from tailmatch.losses.catalog import GKLOptions
 from tailmatch.losses.checks import check_class_weights, check_pair, reduce_rows
 from tailmatch.losses.collective import global_sum, process_count
-from tailmatch.losses.decoupled_rows import DecoupledForm, plain_rows
+from tailmatch.losses.decoupled_rows import DecoupledForm, class_weights_of, plain_rows
 from tailmatch.losses.fused import fused_rows
 
 
@@ -31,6 +31,7 @@ def decoupled_kl(
     normalize: str = "batch",
     symmetric: bool = True,
     detach_teacher: bool = True,
+    detach_weights: bool = True,
     sample_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
@@ -41,7 +42,7 @@ def decoupled_kl(
         wMSE = 1/4 sum_jk p_j p_k (d_j - d_k)^2 = 1/2 S sum_j p_j (d_j - mu)^2
 
     The right-hand form costs O(C) and is centred before it is squared, so an offset between the logits costs no
-    precision. The soft target and the weights never carry a gradient.
+    precision. The soft target never carries a gradient, the weights only if asked to.
 
     Args:
         student, teacher: logits [B, C].
@@ -56,7 +57,9 @@ def decoupled_kl(
         normalize: "batch" divides the wMSE by the number of rows (IKL); "weights" by sum_b S_b^2 over the whole
             batch of all processes (GKL), whatever the sample weights, so that both agree where S = 1.
         symmetric: True trains the student through the wMSE too (IKL); False stops that gradient (DKL).
-        detach_teacher: False lets the wMSE's gradient into the teacher logits.
+        detach_teacher: False lets the wMSE's gradient into the teacher logits, through the differences d.
+        detach_weights: False lets it in through the weights too, as the authors' semi-supervised code does; with
+            d wMSE / d p_k = 1/2 (sum_j p_j (d_j - mu)^2 + S (d_k - mu)^2). The divisor stays a constant.
         sample_weight: [B], multiplies each row's loss.
         reduction: "mean" over B, "sum", or "none" for [B]; "none" and "sum" are scaled so that their mean over B is
             the mean.
@@ -77,6 +80,10 @@ def decoupled_kl(
     )
     if detach_teacher:
         teacher = teacher.detach()
+    if class_weights is None and not detach_weights:
+        class_weights, form = class_weights_of(teacher, None, form), form._replace(gamma=1.0)
+    elif class_weights is not None and detach_weights:
+        class_weights = class_weights.detach()
     rows = fused_rows(student, teacher, class_weights, form)
     soft_B, spread_B, mass_B = plain_rows(student, teacher, class_weights, form) if rows is None else rows
     rows_B = soft_B if alpha == 1 else alpha * soft_B

@@ -53,7 +53,7 @@ def class_weights_of(teacher: Tensor, class_weights: Tensor | None, form: Decoup
     if class_weights is None:
         # In log space: a softmax that underflows to zero would lose its power.
         log_p = torch.log_softmax(_divided(teacher, form.weight_temperature), -1)
-        return log_p.mul_(form.gamma / math.log(2)).exp2_()
+        return (log_p * (form.gamma / math.log(2))).exp2_()
     if form.gamma == 0:
         return torch.ones_like(class_weights)  # 0 to the power of 0 is 1 too; its logarithm would make NaN of it
     # On a CPU base two takes 2/3 of the time of exp(gamma log p), and that is half of pow's.
@@ -66,13 +66,14 @@ class _DecoupledRows(torch.autograd.Function):
         ctx: Any, student: Tensor, teacher: Tensor, class_weights: Tensor | None, form: DecoupledForm
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = working_dtype(student, teacher)
-        needs_student, needs_teacher = ctx.needs_input_grad[:2]
+        needs_student, needs_teacher, needs_weights = ctx.needs_input_grad[:3]
         batch, classes = student.shape
         soft_B, spread_B, mass_B = student.new_zeros((3, batch), dtype=dtype)
         keeps_soft = form.soft and needs_student
         keeps_pull = form.spread and (needs_teacher or (needs_student and form.symmetric))
         soft_slope_BC = student.new_empty((batch, classes), dtype=dtype) if keeps_soft else None
         pull_BC = student.new_empty((batch, classes), dtype=dtype) if keeps_pull else None
+        lean_BC = student.new_empty((batch, classes), dtype=dtype) if form.spread and needs_weights else None
 
         for rows in row_blocks(student):
             s, t = student[rows].to(dtype), teacher[rows].to(dtype)
@@ -87,9 +88,10 @@ class _DecoupledRows(torch.autograd.Function):
                 del q
             if form.spread:
                 p = class_weights_of(t, p, form)
-                spread_B[rows], mass_B[rows] = _spread_term(s, t, p, pull)
+                lean = None if lean_BC is None else lean_BC[rows]
+                spread_B[rows], mass_B[rows] = _spread_term(s, t, p, pull, lean)
 
-        ctx.save_for_backward(soft_slope_BC, pull_BC, mass_B)
+        ctx.save_for_backward(soft_slope_BC, pull_BC, lean_BC, mass_B)
         ctx.form, ctx.dtypes = form, (student.dtype, teacher.dtype)
         ctx.mark_non_differentiable(mass_B)
         return soft_B, spread_B, mass_B
@@ -97,7 +99,7 @@ class _DecoupledRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, soft_grad_B: Tensor, spread_grad_B: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        soft_slope_BC, pull_BC, mass_B = ctx.saved_tensors
+        soft_slope_BC, pull_BC, lean_BC, mass_B = ctx.saved_tensors
         needs_student, needs_teacher = ctx.needs_input_grad[:2]
         soft_grad, spread_grad = soft_grad_B.unsqueeze(1), (spread_grad_B * mass_B).unsqueeze(1)
         student_grad = teacher_grad = None
@@ -111,7 +113,8 @@ class _DecoupledRows(torch.autograd.Function):
             student_grad = None if student_grad is None else student_grad.to(ctx.dtypes[0])
         if needs_teacher and pull_BC is not None:
             teacher_grad = (pull_BC * spread_grad).to(ctx.dtypes[1])
-        return student_grad, teacher_grad, None, None
+        weights_grad = None if lean_BC is None else lean_BC * spread_grad_B.unsqueeze(1)
+        return student_grad, teacher_grad, weights_grad, None
 
 
 def row_blocks(logits_BC: Tensor) -> Iterator[slice]:
@@ -134,8 +137,11 @@ def _soft_term(s: Tensor, q: Tensor, form: DecoupledForm, slope: Tensor | None, 
     return loss
 
 
-def _spread_term(s: Tensor, t: Tensor, p: Tensor, pull: Tensor | None) -> tuple[Tensor, Tensor]:
-    """1/2 S sum_j p_j (d_j - mu)^2 and S; writes p_j (d_j - mu), which is 1/S of the slope in t, minus that in s."""
+def _spread_term(s: Tensor, t: Tensor, p: Tensor, pull: Tensor | None, lean: Tensor | None) -> tuple[Tensor, Tensor]:
+    """1/2 S sum_j p_j (d_j - mu)^2 and S; writes p_j (d_j - mu), which is 1/S of the slope in t, minus that in s.
+
+    `lean` gets the slope in p_k: 1/2 (sum_j p_j (d_j - mu)^2 + S (d_k - mu)^2).
+    """
     mass = p.sum(-1)
     centred = t - s
     product = torch.empty_like(centred) if pull is None else pull
@@ -143,6 +149,9 @@ def _spread_term(s: Tensor, t: Tensor, p: Tensor, pull: Tensor | None) -> tuple[
     mean = torch.mul(p, centred, out=product).sum(-1).div_(mass.clamp_min(1e-30))
     centred.sub_(mean.unsqueeze(1))
     torch.mul(p, centred, out=product)
+    if lean is not None:
+        variance = (product * centred).sum(-1, keepdim=True)
+        torch.mul(centred, centred, out=lean).mul_(mass.unsqueeze(1)).add_(variance).mul_(0.5)
     return centred.mul_(product).sum(-1).mul_(mass).mul_(0.5), mass
 
 

@@ -51,6 +51,8 @@ def can_fuse(student: Tensor, teacher: Tensor, class_weights: Tensor | None) -> 
     on_device = student.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
     if not on_device or student.shape[0] == 0 or os.environ.get("TAILMATCH_FUSED") == "0":
         return False
+    if class_weights is not None and class_weights.requires_grad and torch.is_grad_enabled():
+        return False  # the kernels know no gradient in the weights
     tensors = [student, teacher] if class_weights is None else [student, teacher, class_weights]
     return all(tensor.dtype in _DTYPES for tensor in tensors) and _has_triton()
 

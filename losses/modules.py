@@ -12,6 +12,7 @@ from inspect import unwrap
 
 from torch import Tensor
 
+from tailmatch.errors import UserError
 from tailmatch.losses.base import LossModule
 from tailmatch.losses.catalog import (
     DKDOptions,
@@ -117,6 +118,11 @@ class DecoupledLoss(DKLOptions, TeacherLoss):
 
     def __post_init__(self, num_classes: int | None = None) -> None:
         super().__post_init__()
+        if self.detach_teacher and not self.detach_weights:
+            raise UserError(
+                "The class weights have a gradient where the teacher has one: give detach_teacher=False as well, or "
+                "leave out detach_weights=False."
+            )
         self.class_means = None
         if isinstance(self, IKLOptions) and self.weights == "class":
             assert num_classes is not None, "the constructor of IKLOptions asks for it"

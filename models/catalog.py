@@ -10,7 +10,7 @@ WIDE_RESNETS = {
     "wrn-16-2": "0.69M parameters",
     "wrn-28-2": "FixMatch's network for CIFAR-10 and SVHN, 1.47M parameters",
     "wrn-28-8": "FixMatch's network for CIFAR-100, 23.4M parameters",
-    "wrn-37-2": "FixMatch's network for STL-10: 28-2 with a fourth, wider group, 5.93M parameters",
+    "wrn-37-2": "for STL-10 as TorchSSL and USB build it: 28-2 with a fourth, wider group, 5.93M parameters",
     "wrn-40-1": "0.56M parameters",
     "wrn-40-2": "2.24M parameters",
 }
@@ -70,8 +70,9 @@ class WideResNetShape(NamedTuple):
 def wide_resnet_shape(name: str) -> WideResNetShape | None:
     """Reads `wrn-<depth>-<width>` and `wrn-<depth>-<width>-relu`; None for a name of another kind.
 
-    A wide ResNet of three groups has 6n + 4 layers. FixMatch's 37-2 for STL-10 has four groups of n = 4 (depth 28 and
-    a fourth group of nine layers), of 32, 64, 128 and 256 channels, and halves the image in the first one already.
+    A wide ResNet of three groups has 6n + 4 layers. STL-10's 37-2 has four groups of n = 4 (depth 28 and
+    a fourth group of nine layers), of 32, 64, 128 and 256 channels, and halves the image in the first one already,
+    as TorchSSL and USB do (`first_stride=2`); google-research/fixmatch keeps its size there, with as many parameters.
     """
     match = re.fullmatch(r"wrn-(\d+)-(\d+)(-relu)?", name)
     if match is None:

@@ -45,18 +45,20 @@ class DistributionAlignment(Alignment):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("labeled_mean", torch.full((num_classes,), 1 / num_classes))
-        self.register_buffer("unlabeled_mean", torch.full((num_classes,), 1 / num_classes))
+        # Of no image yet: the first step's mean is taken as it is, as in USB; a uniform start would hold for as long as
+        # the momentum remembers.
+        self.register_buffer("unlabeled_mean", torch.zeros(num_classes))
 
     @torch.no_grad()
     def observe(self, seen: Predictions) -> None:
         """Take a step's predictions into the running means; they are the same on every process."""
         means = mean_over_processes(torch.stack([seen.labeled.mean(0), seen.unlabeled.mean(0)]))
         self.labeled_mean.lerp_(means[0], 1 - self.momentum)
-        self.unlabeled_mean.lerp_(means[1], 1 - self.momentum)
+        self.unlabeled_mean.lerp_(means[1], torch.where(self.unlabeled_mean.any(), 1 - self.momentum, 1.0))
 
     def shift(self) -> Tensor:
         """log(labelled mean / unlabelled mean), [C]."""
-        return self.labeled_mean.clamp_min(_SMALLEST).log() - self.unlabeled_mean.clamp_min(_SMALLEST).log()
+        return (self.labeled_mean + _SMALLEST).log() - (self.unlabeled_mean + _SMALLEST).log()
 
 
 class UniformAlignment(DistributionAlignment):
@@ -68,7 +70,7 @@ class UniformAlignment(DistributionAlignment):
     shifts_targets = False
 
     def shift(self) -> Tensor:
-        return -self.unlabeled_mean.clamp_min(_SMALLEST).log()
+        return -(self.unlabeled_mean + _SMALLEST).log()
 
 
 def build_alignment(name: str, num_classes: int, momentum: float) -> Alignment:

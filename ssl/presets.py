@@ -5,6 +5,7 @@ sources differ, the comment says which one is here.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 TARGETS = ("hard", "soft", "sharpened")
 TEACHERS = ("online", "average")
@@ -119,8 +120,11 @@ LOSS_DEFAULTS: dict[str, dict[str, object]] = {
     "ikl": {"alpha": 1.0, "beta": 0.1, "mode": "exponential", "momentum": 0.99},
     "gkl": {"alpha": 1.0, "beta": 0.01, "mode": "exponential", "momentum": 0.99},
 }
-# MeanTeacher's own (same paper). The published weights of the other two presets with a large consistency weight are for
-# the mean squared error, which is small: a divergence of a whole distribution takes 1.
+# Mean Teacher with these losses, as their authors run it: weight 1 and no rise, and images below the confidence count
+# for nothing. Its published 50 is for the squared error of probabilities, which is small.
+AVERAGE_TEACHER_PARTS: dict[str, Any] = {
+    "acceptance": "fixed", "threshold": 0.95, "unlabeled_weight": 1.0, "unlabeled_warmup": 0.0,
+}  # fmt: skip
 AVERAGE_TEACHER_LOSS_DEFAULTS: dict[str, dict[str, object]] = {
     name: {**options, "alpha": 0.02, "beta": 0.03} for name, options in LOSS_DEFAULTS.items()
 }

@@ -9,6 +9,7 @@ from tailmatch.errors import UserError
 from tailmatch.ssl.config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
 from tailmatch.ssl.presets import (
     AVERAGE_TEACHER_LOSS_DEFAULTS,
+    AVERAGE_TEACHER_PARTS,
     LOSS_DEFAULTS,
     PRESETS,
     WITH_MOMENTUM,
@@ -115,13 +116,14 @@ def _loss_name(config: SSLConfig, preset: Preset) -> str:
 def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
     """The preset's parts under the ones that were asked for."""
     given, loss = config.algorithm, config.loss.name
+    if preset.teacher == "average" and loss in LOSS_DEFAULTS:
+        preset = replace(preset, **AVERAGE_TEACHER_PARTS)
     targets = given.targets or _targets(preset, loss, given.sharpening)
     acceptance = given.acceptance or preset.acceptance
     alignment = given.alignment or preset.alignment
     weight = preset.unlabeled_weight
-    if preset.loss == _SQUARED_ERROR != loss and not (preset.teacher == "average" and loss in LOSS_DEFAULTS):
-        # The presets' large weights are for a squared error of probabilities (Mean Teacher's also for its dkl family).
-        weight = 1.0
+    if preset.loss == _SQUARED_ERROR != loss:
+        weight = 1.0  # the presets' large weights are for a squared error of probabilities
     values: dict[str, Any] = {
         "model": defaults_of(config.data.dataset, "ssl")["model"],
         "teacher": preset.teacher,
@@ -212,6 +214,8 @@ def _contradictions(config: SSLConfig, algorithm: AlgorithmOptions) -> list[str]
         found.append("--student-view same means the teacher's own view, which --teacher average does not train on.")
     if algorithm.teacher == "average" and not config.optim.ema_decay:
         found.append("--teacher average needs a moving average, but --ema-decay is 0; take 0.999, say.")
+    if config.loss.detach_weights is False and config.loss.weights != "sample":
+        found.append("--loss.detach-weights false is for the sample's own weights: give --loss.weights sample too.")
     if config.loss.detach_teacher is False and (algorithm.teacher == "average" or algorithm.student_view == "same"):
         found.append(
             "--loss.detach-teacher false needs a teacher with a gradient: the network itself, on another view."

@@ -131,7 +131,14 @@ def test_cutout_is_a_gray_square_about_a_pixel_drawn_evenly(height: int, width: 
         assert stats.chisquare(torch.bincount(centre, minlength=size).numpy()).pvalue > 0.001
 
 
-def test_cutout_defaults_to_half_the_side_and_can_be_left_out() -> None:
+def test_cutout_is_of_16_pixels_on_large_images_as_on_small_photographs() -> None:
+    for side in (32, 96):
+        white = torch.full((50, 1, side, side), 255, dtype=torch.uint8)
+        views = StrongAugment(pool=("Identity",), padding=0)(white, _generator())
+        assert (views == 127).flatten(1).sum(1).max() == 16 * 16
+
+
+def test_cutout_defaults_to_half_of_a_small_side_and_can_be_left_out() -> None:
     white = torch.full((200, 1, 20, 30), 255, dtype=torch.uint8)
     plain = {"pool": ("Identity",), "padding": 0}
     by_default = StrongAugment(**plain)(white, _generator())

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from tailmatch.errors import UserError
 from tailmatch.losses import (
+    GKL,
     balanced_softmax,
     class_balanced,
     cross_entropy,
@@ -163,3 +165,29 @@ def test_label_losses(normalize: str, reduction: str, batch) -> None:
 
 def gradient(loss, at: Tensor) -> Tensor:
     return torch.autograd.grad(loss(at), at)[0]
+
+
+@pytest.mark.parametrize("normalize", ["batch", "weights"])
+@pytest.mark.parametrize("gamma", [1.0, 0.4])
+def test_the_gradient_through_the_weights_is_that_of_the_written_formula(gamma: float, normalize: str) -> None:
+    """Weights with a gradient, as in the authors' semi-supervised code, against autograd over pairs of classes."""
+    draw = torch.Generator().manual_seed(3)
+    student, teacher = (torch.randn(5, 7, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2))
+    options = {"gamma": gamma, "normalize": normalize, "weight_temperature": 2.0, "beta": 3.0}
+    loss = decoupled_kl(student, teacher, detach_teacher=False, detach_weights=False, **options)
+    p = torch.softmax(teacher / 2, 1) ** gamma
+    d = teacher - student
+    pairs = p[:, :, None] * p[:, None, :] * (d[:, :, None] - d[:, None, :]) ** 2
+    divisor = 5 if normalize == "batch" else (p.sum(1) ** 2).sum().detach()
+    soft = -(torch.softmax(teacher, 1).detach() * torch.log_softmax(student, 1)).sum(1).mean()
+    expected = soft + 3 * pairs.sum() / 4 / divisor
+    for got, wanted in zip(
+        torch.autograd.grad(loss, (student, teacher)), torch.autograd.grad(expected, (student, teacher)), strict=True
+    ):
+        assert torch.allclose(got, wanted, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(loss, expected, rtol=1e-12)
+
+
+def test_weights_with_a_gradient_need_a_teacher_with_one() -> None:
+    with pytest.raises(UserError, match="give detach_teacher=False as well"):
+        GKL(4, detach_weights=False)

@@ -76,7 +76,9 @@ def test_the_published_options_of_ikl_between_views_and_with_an_average_teacher(
     fixmatch = configure(loss="ikl").loss
     assert (fixmatch.alpha, fixmatch.beta, fixmatch.mode) == (1.0, 0.1, "exponential")
     teacher = configure(algorithm="mean-teacher", loss="ikl")
-    assert (teacher.loss.alpha, teacher.loss.beta, teacher.algorithm.unlabeled_weight) == (0.02, 0.03, 50.0)
+    assert (teacher.loss.alpha, teacher.loss.beta, teacher.algorithm.unlabeled_weight) == (0.02, 0.03, 1.0)
+    parts = teacher.algorithm
+    assert (parts.acceptance, parts.threshold, parts.unlabeled_warmup) == ("fixed", 0.95, 0.0)
     assert configure(algorithm="mean-teacher", loss="kl").algorithm.unlabeled_weight == 1.0
     reference = configure(loss={"name": "ikl", "weights": "sample", "detach_teacher": False}).loss
     assert (reference.weights, reference.detach_teacher) == ("sample", False)
