@@ -42,3 +42,24 @@ class PredictConfig:
         """What is wrong with the options, one sentence each."""
         found = [] if self.images else ["Name at least one image: a file, a folder, or an npz file."]
         return found + above(self, 0, "top", "batch_size") + thread_problems(self.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a finished run's network for others: an ONNX file, or a folder for the Hugging Face hub."""
+
+    run: Run
+    """Run folder, or a .safetensors file out of one."""
+    format: Literal["onnx", "hf"]
+    """onnx: DIR/model.onnx, normalisation inside, checked against the network; hf: model card, config and weights."""
+    out: Path | None = None
+    """Folder to write; `onnx` or `hf` inside the run folder (or beside the file) by default."""
+    weights: Weights = "last"
+    """The weights at the end of the run, or those that its validation images chose."""
+    push_to: str | None = None
+    """Upload the hf folder to this repository of the hub (NAME/MODEL); nothing is sent without this."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the options, one sentence each."""
+        wrong = self.push_to is not None and self.format != "hf"
+        return ["--push-to uploads the folder of --format hf; leave it out, or take that format."] if wrong else []

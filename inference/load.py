@@ -26,6 +26,7 @@ from tailmatch.models.build import build_model
 from tailmatch.models.head import head_of
 
 Ranking = list[tuple[str, float]]  # the likeliest classes of an image, the most likely first
+EXPORTED = "model.safetensors"  # in a folder that `export --format hf` wrote
 FILES: dict[Weights, str] = {"last": "weights.safetensors", "selected": "selected.safetensors"}
 
 
@@ -102,11 +103,7 @@ def load_run(
     """
     file = weights_file(Path(run).expanduser(), weights)
     card, state = load_weights(file)
-    if card.own_parts:
-        raise UserError(
-            f"{file} is of a run that was evaluated through {' and '.join(card.own_parts)} of the user's own, which no "
-            f"file can carry; build the task again and use its logits()."
-        )
+    refuse_own_parts(card, file)
     network = _with_head(_network(card, model, file), card)
     try:
         network.load_state_dict(state)
@@ -116,6 +113,15 @@ def load_run(
     if card.logit_shift is not None:
         network = ShiftedLogits(network, card.logit_shift)
     return LoadedRun(network, card, file, pick_device(device))
+
+
+def refuse_own_parts(card: Card, file: Path) -> None:
+    """Raises UserError where the weights would not give what the run's evaluations gave."""
+    if card.own_parts:
+        raise UserError(
+            f"{file} is of a run that was evaluated through {' and '.join(card.own_parts)} of the user's own, which no "
+            f"file can carry; build the task again and use its logits()."
+        )
 
 
 def weights_file(run: Path, weights: Weights = "last") -> Path:
@@ -131,6 +137,8 @@ def weights_file(run: Path, weights: Weights = "last") -> Path:
     if not run.is_dir():
         raise UserError(f"There is no run folder or file {run}; `runs` lists what there is.")
     file = run / FILES[weights]
+    if weights == "last" and not file.is_file() and (run / EXPORTED).is_file():
+        return run / EXPORTED
     if file.is_file():
         return file
     if not (run / "config.yaml").is_file():

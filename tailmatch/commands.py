@@ -43,6 +43,11 @@ COMMANDS = {
     "predict": Command(
         "say what is in images, by a finished run's network", "inference.config:PredictConfig", "inference.predict:run"
     ),
+    "export": Command(
+        "write a run's network as ONNX, or for the Hugging Face hub",
+        "inference.config:ExportConfig",
+        "inference.export:run",
+    ),
     "analyze": Command(
         "compare runs: tables, charts, a report", "analysis.config:AnalyzeConfig", "analysis.analyze:analyze"
     ),
