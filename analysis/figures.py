@@ -7,12 +7,15 @@ from pathlib import Path
 from tailmatch.analysis.charts.accuracy import GroupAccuracy
 from tailmatch.analysis.charts.base import Chart, NoData
 from tailmatch.analysis.charts.calibration import Reliability
-from tailmatch.analysis.charts.classes import ClassAccuracy, Gain
-from tailmatch.analysis.charts.confusion import ClassConfusion, GroupConfusion
+from tailmatch.analysis.charts.classes import ClassAccuracy
+from tailmatch.analysis.charts.confusion import GroupConfusion
 from tailmatch.analysis.charts.difference import Differences
+from tailmatch.analysis.charts.gain import Gain
+from tailmatch.analysis.charts.matrices import ClassConfusion
 from tailmatch.analysis.charts.teacher import TeacherAgreement
+from tailmatch.analysis.charts.thresholds import Thresholds
 from tailmatch.analysis.charts.tradeoff import TradeOff
-from tailmatch.analysis.charts.training import PseudoLabels, Thresholds, TrainingCurves
+from tailmatch.analysis.charts.training import PseudoLabels, TrainingCurves
 from tailmatch.analysis.charts.weights import ClassMeans, WeightNorms
 from tailmatch.analysis.compare import Difference
 from tailmatch.analysis.runs import Method

@@ -1,7 +1,11 @@
 """How every chart looks: paper column widths, one colour per method, and the same font on every machine.
 
-Colours are Okabe and Ito's (2008) set for colour-blind readers, without its yellow, which white paper swallows. A
-method keeps its colour, marker and line in all charts of one report, so a reader learns them once.
+A chart is drawn once and read on white paper and on a dark page. So it has two kinds of colours. Those of `THEME` are
+the page's: words, axes, grid and the paper itself, under fixed values that a page can replace by its own. Every other
+colour is data's and stays: its contrast is at least 3:1 on white and on near-black, and any two methods' colours differ
+for readers with red-green blindness too. Data is never drawn in a colour of the page, nor a word in one of data.
+
+A method keeps its colour, marker and line in all charts of one report, so a reader learns them once.
 """
 
 from collections.abc import Sequence
@@ -14,12 +18,22 @@ DOUBLE_COLUMN = 6.9
 """Width in inches of the text block of a two-column paper."""
 
 INK = "#1f2328"
-MUTED = "#6b7280"
+MUTED = "#59636e"
 GRID = "#e3e6ea"
 AREA = "#d5dae1"
-REFERENCE = "#4b5563"
+PAPER = "#ffffff"
+"""The ground: inside of open markers, gaps between the parts of a bar, words on a filled bar."""
+THEME = {INK: "ink", MUTED: "muted", GRID: "grid", AREA: "area", PAPER: "paper"}
+"""The page's colours by what they are for."""
 
-_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00")
+REFERENCE = "#7d8691"
+HEAT = "#2f80d0"
+"""A matrix's cells, from transparent to this: `INK` is legible on all of them, on light and on dark ground."""
+
+_HUES = ("#1c85e7", "#d57218", "#1c7d5d", "#bb3ca9", "#7e59fd", "#837735", "#1990cd")
+DATA_COLORS = (*_HUES, REFERENCE, HEAT)
+SMALLEST = 6
+"""Points. Smaller words are unreadable on a phone, where a wide chart scrolls and has about 100 pixels an inch."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _HATCHES = ("", "//////", "......")
@@ -65,8 +79,9 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
     "hatch.linewidth": 0.5,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
     # Method and class names are not mathematics: a name such as "a$b" must print as it is.
     "text.parse_math": False,
     # Without a salt matplotlib numbers the clip paths at random, and the same data would give another file.
@@ -85,7 +100,7 @@ class MethodStyle:
     line: Any
     hatch: str
     face: str
-    """Inside of the marker: white after the first lap of hues, so that two markers of one hue still differ."""
+    """Inside of the marker: open after the first lap of hues, so that two markers of one hue still differ."""
 
 
 def method_styles(names: Sequence[str], reference: str | None = None) -> dict[str, MethodStyle]:
@@ -105,7 +120,7 @@ def method_styles(names: Sequence[str], reference: str | None = None) -> dict[st
             marker=_MARKERS[place],
             line=_LINES[lap % len(_LINES)],
             hatch=_HATCHES[lap % len(_HATCHES)],
-            face="white" if lap % 2 else _HUES[place],
+            face=PAPER if lap % 2 else _HUES[place],
         )
         position += 1
     return styles

@@ -5,19 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tailmatch.analysis.charts.base import (
-    Chart,
-    bar_axis,
-    light_grid,
-    mean_std,
-    name_rows,
-    row_height,
-    width_of_panels,
-    with_spread,
-)
+from tailmatch.analysis.charts.base import Chart, bar_axis, light_grid, mean_std, width_of_panels, with_spread
 from tailmatch.analysis.charts.data import group_accuracy
+from tailmatch.analysis.charts.labels import name_rows, row_height
 from tailmatch.analysis.groups import ALL_AND_GROUPS
-from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED, PAPER
 
 
 class GroupAccuracy(Chart):
@@ -33,6 +25,8 @@ class GroupAccuracy(Chart):
                 mean, std = mean_std(group_accuracy(method, group))
                 rows.append((method.name, group, 100 * mean, 100 * std, len(method.runs)))
         frame = pd.DataFrame(rows, columns=["method", "group", "accuracy_percent", "std_percent", "seeds"])
+        if not any(method.groups.is_split for method in self.methods):
+            self.title = "Test accuracy"
         filled = frame.groupby("group")["accuracy_percent"].transform(lambda values: values.notna().any())
         return frame[filled].reset_index(drop=True)
 
@@ -56,7 +50,7 @@ class GroupAccuracy(Chart):
             light_grid(axis, "x")
             longest = float(np.nanmax(frame["accuracy_percent"] + frame["std_percent"].fillna(0)))
             bar_axis(axis, min(longest, 100), 0.68 if frame["std_percent"].notna().any() else 0.3)
-        figure.supxlabel("accuracy (%)", fontsize=7)
+        figure.supxlabel(f"accuracy{self.on_data} (%)", fontsize=7)
 
     def _bar(self, axis: Axes, place: int, row: pd.Series) -> None:
         style = self.styles[row["method"]]
@@ -64,7 +58,7 @@ class GroupAccuracy(Chart):
         if not np.isfinite(mean):
             axis.text(0, place, " n/a", va="center", fontsize=6, color=MUTED)
             return
-        axis.barh(place, mean, height=0.7, color=style.color, hatch=style.hatch, edgecolor="white", linewidth=0)
+        axis.barh(place, mean, height=0.7, color=style.color, hatch=style.hatch, edgecolor=PAPER, linewidth=0)
         spread = std if np.isfinite(std) else 0.0
         if spread:
             axis.errorbar(mean, place, xerr=spread, color=INK, elinewidth=0.8, capsize=1.5, capthick=0.8)
@@ -75,7 +69,8 @@ class GroupAccuracy(Chart):
     def caption(self) -> str:
         seeds = self.frame()["seeds"]
         runs = "one seed each" if seeds.max() == 1 else f"mean and standard deviation over {spoken_seeds(seeds)}"
-        return f"Accuracy over all test samples, and mean accuracy of the classes in each group; {runs}."
+        groups = ", and mean accuracy of the classes in each group" if self.frame()["group"].nunique() > 1 else ""
+        return f"Accuracy over all test samples{groups}; {runs}."
 
     def alt(self) -> str:
         parts = []

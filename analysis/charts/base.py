@@ -5,7 +5,7 @@ saved beside the picture, so that every number in a figure can be looked up and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from io import StringIO
@@ -18,15 +18,16 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tailmatch.analysis.runs import Method
 from tailmatch.analysis.style import (
     DOUBLE_COLUMN,
     GRID,
+    HEAT,
     RC,
     SINGLE_COLUMN,
     MethodStyle,
@@ -36,8 +37,8 @@ from tailmatch.analysis.style import (
 )
 
 PNG_DPI = 200
-LEGEND_LETTERS = 40
-ROW_LETTERS = 24
+HEAT_MAP: Colormap = LinearSegmentedColormap.from_list("tailmatch_heat", [f"{HEAT}00", HEAT])
+"""For matrices: from the page's own ground to a strong colour."""
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -50,7 +51,8 @@ class Chart(ABC):
 
     stem: ClassVar[str]
     """Name of its files, without the ending."""
-    title: ClassVar[str]
+    title: str
+    """As a heading; a chart may choose another for what its runs turn out to be."""
     markup: str = ""
     """The picture as SVG whose words are words, for the report; there once it was saved."""
     layout: ClassVar[Literal["constrained", "compressed"]] = "constrained"
@@ -60,6 +62,13 @@ class Chart(ABC):
         self.methods = list(methods)
         self.reference = reference
         self.styles: dict[str, MethodStyle] = method_styles([method.name for method in methods], reference)
+
+    @property
+    def on_data(self) -> str:
+        """` on DATASET`, for the label of an axis; empty where the runs do not name one data set."""
+        names = {run.dataset for method in self.methods for run in method.runs}
+        name = names.pop() if len(names) == 1 else None
+        return f" on {shorten(one_line(name), 30)}" if name else ""
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -122,10 +131,12 @@ class Chart(ABC):
                 engine.execute(figure)
                 figure.set_layout_engine("none")
             figure.savefig(paths["png"], dpi=PNG_DPI, metadata={"Software": None})
-            figure.savefig(paths["svg"], metadata={"Date": None, "Creator": None})
+            # Paper is white; a page has a ground of its own.
+            vectors: Any = {"format": "svg", "metadata": {"Date": None, "Creator": None}, "facecolor": "none"}
+            figure.savefig(paths["svg"], **vectors)
             with mpl.rc_context({"svg.fonttype": "none"}):
                 page = StringIO()
-                figure.savefig(page, format="svg", metadata={"Date": None, "Creator": None})
+                figure.savefig(page, **vectors)
                 self.markup = page.getvalue()
             figure.savefig(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
         self.frame().to_csv(paths["csv"], index=False, float_format="%.6g")
@@ -208,87 +219,24 @@ def width_of_panels(panels: int) -> float:
     return SINGLE_COLUMN if panels == 1 else DOUBLE_COLUMN
 
 
+def dots(axis: Axes, x: Any, y: Any, std: pd.Series, style: MethodStyle, size: float = 3) -> None:
+    """A point each, and a bar of one standard deviation where there is one; no line, since classes are no sequence."""
+    look: dict[str, Any] = {"marker": style.marker, "markerfacecolor": style.face, "markersize": size}
+    axis.plot(x, y, color=style.color, linestyle="none", **look)
+    known = std.notna().to_numpy()
+    x, y = np.asarray(x)[known], np.asarray(y)[known]
+    axis.vlines(x, y - std[known], y + std[known], color=style.color, linewidth=0.7)
+
+
+def bare_matrix(axis: Axes) -> None:
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
 def light_grid(axis: Axes, which: Literal["x", "y", "both"]) -> None:
     axis.grid(True, axis=which, color=GRID, linewidth=0.5)
     axis.tick_params(axis=which, length=0)
-
-
-def label(name: str, limit: int = 26) -> str:
-    """A method's or class's name as it appears in a picture."""
-    return shorten(one_line(name), limit)
-
-
-def wrapped(name: str, width: int = 22) -> str:
-    """A panel's title on at most two lines."""
-    name = one_line(name)
-    if len(name) <= width:
-        return name
-    for marks in (" ", "-_/,→"):  # between words if that fills half a line, else inside one
-        cut = max(name.rfind(mark, 0, width + 1) for mark in marks) + 1
-        if cut > width // 3:
-            break
-    else:
-        cut = width
-    return f"{name[:cut].rstrip()}\n{shorten(name[cut:].lstrip(), width)}"
-
-
-def name_rows(axis: Axes, names: Sequence[str]) -> None:
-    """Methods as the rows of a chart, first one on top."""
-    axis.set_yticks(range(len(names)), [wrapped(name, ROW_LETTERS) for name in names], linespacing=0.95)
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-
-
-def row_height(names: Iterable[str]) -> float:
-    """Inches that a row of `name_rows` takes: more where a name needs two lines."""
-    return 0.28 if any(len(one_line(name)) > ROW_LETTERS for name in names) else 0.21
-
-
-def method_legend(
-    figure: Figure, styles: dict[str, MethodStyle], names: Iterable[str], *, lines: bool = True, markers: bool = True
-) -> None:
-    """One legend of the methods for all panels, above them; none for a single method, whose name the caption has."""
-    names = list(dict.fromkeys(names))
-    if len(names) < 2:
-        return
-    handles = [
-        Line2D(
-            [], [], color=styles[name].color, linestyle=styles[name].line if lines else "none",
-            marker=styles[name].marker if markers else "none", markerfacecolor=styles[name].face,
-            label=label(name, LEGEND_LETTERS),
-        )
-        for name in names
-    ]  # fmt: skip
-    figure.legend(
-        handles=read_in_rows(handles, legend_columns(figure.get_figwidth(), names)),
-        loc="outside upper left",
-        ncols=legend_columns(figure.get_figwidth(), names),
-    )
-
-
-def read_in_rows(entries: list[Any], columns: int) -> list[Any]:
-    """Legend entries in the order in which matplotlib, which fills columns first, shows them row by row."""
-    rows = ceil(len(entries) / columns)
-    return [
-        entries[row * columns + column]
-        for column in range(columns)
-        for row in range(rows)
-        if row * columns + column < len(entries)
-    ]
-
-
-def legend_columns(width: float, names: Sequence[str]) -> int:
-    """How many legend entries fit side by side in so many inches."""
-    lengths = [0.36 + 0.057 * len(label(name, LEGEND_LETTERS)) for name in names]
-    fitting = (n for n in range(len(names), 1, -1) if sum(max(lengths[column::n]) for column in range(n)) <= width)
-    return next(fitting, 1)
-
-
-def legend_height(width: float, names: Iterable[str]) -> float:
-    """Inches that `method_legend` takes, to be added to a chart's height."""
-    names = list(dict.fromkeys(names))
-    return 0.08 + 0.14 * ceil(len(names) / legend_columns(width, names)) if len(names) > 1 else 0.0
 
 
 def mean_std(values: np.ndarray) -> tuple[float, float]:

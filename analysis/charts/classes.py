@@ -1,4 +1,4 @@
-"""Accuracy by class, and gain over a reference by class, against class frequency."""
+"""Accuracy by class, against class frequency where the classes differ in it."""
 
 import numpy as np
 import pandas as pd
@@ -6,25 +6,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tailmatch.analysis.charts.base import (
-    Chart,
-    NoData,
-    label,
+from tailmatch.analysis.charts.base import Chart, dots, light_grid, log_axis, percent_axis, plain_number
+from tailmatch.analysis.charts.data import by_accuracy, class_table, rank_bins, tailed, tailed_first
+from tailmatch.analysis.charts.labels import (
+    MOST_NAMED_CLASSES,
+    CurveEnd,
+    fits_at_ends,
     legend_height,
-    light_grid,
-    log_axis,
     method_legend,
-    panel_grid,
-    percent_axis,
-    plain_number,
-    signed,
-    wrapped,
+    name_classes,
+    name_ends,
+    names_height,
 )
-from tailmatch.analysis.charts.data import class_table, frequency_source, paired_gain, rank_bins
-from tailmatch.analysis.style import AREA, GROUP_TITLES, INK, MUTED
+from tailmatch.analysis.style import AREA, GROUP_TITLES, MUTED
 
-NAMED_CLASSES = 20
-"""Up to so many classes each is drawn and named; above, classes are averaged in bins of neighbouring frequency."""
+AXIS_INCHES = 6.2
+"""About the width of a panel as wide as the page."""
+MOST_COUNTS = 20
+"""Up to so many classes the number of training images stands on each bar."""
 
 
 def class_rows(names_values: list[tuple[str, np.ndarray]], classes: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +37,7 @@ def class_rows(names_values: list[tuple[str, np.ndarray]], classes: pd.DataFrame
         by_rank = values[:, classes["class_id"].to_numpy()]
         each = classes.assign(method=name, kind="class", position=classes["rank"].astype(float))
         frames.append(each.assign(**spread_columns(by_rank)))
-        if len(classes) > NAMED_CLASSES:
+        if len(classes) > MOST_NAMED_CLASSES:
             # Bins are averaged within a seed first: the deviation is then that of the drawn point.
             binned = np.stack([np.nanmean(by_rank[:, places], axis=1) for places in bins], axis=1)
             rows = pd.DataFrame(
@@ -81,7 +80,7 @@ def draw_boundaries(axis: Axes, classes: pd.DataFrame, *, named: bool) -> None:
             axis.axvline(low - 0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 2)))
         if named:
             width = (high - low + 1) / len(classes)
-            text = f"{GROUP_TITLES[str(group)]} ({int(count)})" if width > 0.16 else str(group)
+            text = f"{GROUP_TITLES[str(group)]} ({int(count)})" if width > 0.16 else str(group) if width > 0.06 else ""
             axis.annotate(
                 text, ((low + high) / 2, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
                 ha="center", fontsize=6.5, color=MUTED,
@@ -89,65 +88,99 @@ def draw_boundaries(axis: Axes, classes: pd.DataFrame, *, named: bool) -> None:
 
 
 class ClassAccuracy(Chart):
-    """Per-class accuracy with classes sorted by frequency, the frequency drawn above."""
+    """Per-class accuracy: by class frequency, which is drawn above, or without a tail from the best to the worst."""
 
     stem = "class_accuracy"
     title = "Class accuracy against class frequency"
 
     def compute(self) -> pd.DataFrame:
-        classes = class_table(frequency_source(self.methods))
+        if self._has_tail():
+            classes = class_table(tailed_first(self.methods))
+        else:
+            self.title = "Accuracy of every class"
+            classes = class_table(self.methods, by_accuracy(self.methods))
         return class_rows([(method.name, 100 * method.class_accuracy) for method in self.methods], classes)
 
+    def _has_tail(self) -> bool:
+        return bool(tailed(self.methods))
+
+    def _panel_inches(self) -> float:
+        return 1.75
+
+    def _named_at_ends(self) -> bool:
+        frame = self.frame()
+        return (frame["kind"] == "bin").any() and fits_at_ends(frame["method"], self._panel_inches())
+
     def height(self) -> float:
-        return 2.7 + legend_height(self.width(), self.frame()["method"])
+        frame = self.frame()
+        names = frame.loc[frame["method"] == frame["method"].iloc[0], "class"].dropna().tolist()
+        legend = 0 if self._named_at_ends() else legend_height(self.width(), frame["method"])
+        return (2.7 if self._has_tail() else 2.2) + legend + names_height(names, AXIS_INCHES)
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
         classes = frame[(frame["kind"] == "class") & (frame["method"] == frame["method"].iloc[0])]
-        top, axis = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3.4])
-        top.tick_params(axis="x", length=0)
-        draw_frequency(top, classes)
-        few = len(classes) <= NAMED_CLASSES
+        named = len(classes) <= MOST_NAMED_CLASSES
         names = list(dict.fromkeys(frame["method"]))
-        shown = frame[frame["kind"] == ("class" if few else "bin")]
+        if self._has_tail():
+            top, axis = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3.4])
+            top.tick_params(axis="x", length=0)
+            draw_frequency(top, classes)
+            order = "from the most to the least frequent"
+        else:
+            axis, order = figure.subplots(), "from the highest to the lowest mean accuracy"
+        shown = frame[frame["kind"] == ("class" if named else "bin")]
         for place, name in enumerate(names):
-            style = self.styles[name]
+            # Neighbouring methods are set side by side, so that their points do not cover each other.
+            shift = (place - (len(names) - 1) / 2) * min(0.12, 0.6 / len(names))
             part = shown[shown["method"] == name]
-            low = (part["value_percent"] - part["std_percent"]).clip(lower=0)
-            high = (part["value_percent"] + part["std_percent"]).clip(upper=100)
-            # Neighbouring methods are set side by side, so that their error bars do not cover each other.
-            shift = (place - (len(names) - 1) / 2) * (min(0.09, 0.5 / len(names)) if few else 0)
-            axis.plot(
-                part["position"] + shift, part["value_percent"], color=style.color, linestyle=style.line,
-                marker=style.marker, markerfacecolor=style.face, linewidth=1.0, markersize=3,
-            )  # fmt: skip
-            if few:
-                axis.vlines(part["position"] + shift, low, high, color=style.color, linewidth=0.7)
-            else:
-                axis.fill_between(part["position"], low, high, color=style.color, alpha=0.15, linewidth=0)
+            self._points(axis, part, shift, name) if named else self._line(axis, part, name)
         draw_boundaries(axis, classes, named=False)
-        axis.set_ylabel("class accuracy (%)")
+        axis.set_ylabel(f"class accuracy{self.on_data} (%)")
         axis.set_ylim(-3, 103)
         light_grid(axis, "y")
         percent_axis(axis, "y")
-        if few:
-            name_classes(axis, classes)
-        axis.set_xlabel("classes, from the most to the least frequent")
         axis.set_xlim(-0.7, len(classes) - 0.3)
-        method_legend(figure, self.styles, names)
+        if named:
+            name_classes(axis, classes["class"].tolist(), AXIS_INCHES)
+        else:
+            axis.set_xticks([])
+        axis.set_xlabel(f"classes, {order}")
+        if self._named_at_ends():
+            last = shown.drop_duplicates("method", keep="last")
+            ends = [CurveEnd(row.method, row.position, row.value_percent) for row in last.itertuples()]
+            name_ends(axis, ends, self.styles, self._panel_inches())
+        else:
+            method_legend(figure, self.styles, names, lines=not named)
+
+    def _points(self, axis: Axes, part: pd.DataFrame, shift: float, name: str) -> None:
+        dots(axis, part["position"] + shift, part["value_percent"], part["std_percent"], self.styles[name])
+
+    def _line(self, axis: Axes, part: pd.DataFrame, name: str) -> None:
+        style = self.styles[name]
+        axis.plot(
+            part["position"], part["value_percent"], color=style.color, linestyle=style.line, marker=style.marker,
+            markerfacecolor=style.face, linewidth=1.0, markersize=3,
+        )  # fmt: skip
+        if part["std_percent"].notna().any():
+            low = (part["value_percent"] - part["std_percent"]).clip(lower=0)
+            high = (part["value_percent"] + part["std_percent"]).clip(upper=100)
+            axis.fill_between(part["position"], low, high, color=style.color, alpha=0.15, linewidth=0)
 
     def caption(self) -> str:
         frame = self.frame()
         classes = int((frame["kind"] == "class").sum() / frame["method"].nunique())
-        if classes <= NAMED_CLASSES:
-            return (
-                "Test accuracy of every class, sorted by its number of training images (above); bars: one standard "
-                "deviation over seeds."
-            )
-        return (
-            f"Test accuracy of {classes} classes sorted by their number of training images (above), averaged over bins "
-            "of neighbouring classes; bands: one standard deviation over seeds."
-        )
+        spread = frame["std_percent"].notna().any()
+        how = "sorted by its number of training images (above)"
+        if not self._has_tail():
+            how = "sorted by the mean accuracy of all methods, since all have about the same number of training images"
+        elif len(tailed(self.methods)) < len(self.methods):
+            how += f" for {tailed_first(self.methods)[0].name}"
+        if classes <= MOST_NAMED_CLASSES:
+            bars = "; bars: one standard deviation over seeds" if spread else ""
+            return f"Test accuracy of every class, {how}{bars}."
+        bands = "; bands: one standard deviation over seeds" if spread else ""
+        return f"Test accuracy of {classes} classes, averaged over bins of neighbours, {how}{bands}."
 
     def alt(self) -> str:
         frame = self.frame()
@@ -155,12 +188,10 @@ class ClassAccuracy(Chart):
         for name, part in frame[frame["kind"] == "class"].groupby("method", sort=False):
             third = max(1, len(part) // 3)
             head, tail = part["value_percent"].iloc[:third].mean(), part["value_percent"].iloc[-third:].mean()
-            parts.append(
-                f"{name} falls from {head:.0f} to {tail:.0f}"
-                if tail < head
-                else f"{name} goes from {head:.0f} to {tail:.0f}"
-            )
-        return f"Lines of class accuracy, most frequent third to least frequent third, in percent: {'; '.join(parts)}."
+            verb = "falls" if tail < head else "goes"
+            parts.append(f"{name} {verb} from {head:.0f} to {tail:.0f}")
+        thirds = "most to least frequent" if self._has_tail() else "best to worst"
+        return f"Class accuracy in percent, from the third of the {thirds} classes: {'; '.join(parts)}."
 
 
 def draw_frequency(axis: Axes, classes: pd.DataFrame) -> None:
@@ -171,7 +202,7 @@ def draw_frequency(axis: Axes, classes: pd.DataFrame) -> None:
     if spread:
         log_axis(axis, "y")
     floor = max(0.5, counts.min() / 2) if spread else 0.0
-    if len(counts) <= NAMED_CLASSES:
+    if len(counts) <= MOST_COUNTS:
         axis.bar(positions, counts - floor, bottom=floor, width=0.8, color=AREA)
         for position, count in zip(positions, counts, strict=True):
             axis.annotate(
@@ -186,103 +217,9 @@ def draw_frequency(axis: Axes, classes: pd.DataFrame) -> None:
     else:
         axis.fill_between(positions, counts, floor, step="mid", color=AREA, linewidth=0)
         axis.set_ylim(floor, counts.max() * (1.6 if spread else 1.1))
-    if not spread and len(counts) <= NAMED_CLASSES:
+    if not spread and len(counts) <= MOST_COUNTS:
         axis.set_yticks([])  # the bars are labelled
     elif not spread:
         axis.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
     axis.set_ylabel("training\nimages")
     draw_boundaries(axis, classes, named=True)
-
-
-def name_classes(axis: Axes, classes: pd.DataFrame) -> None:
-    """Class names under the axis, slanted where they would touch."""
-    names = [label(str(name), 16) for name in classes["class"]]
-    slanted = max(map(len, names)) * len(names) > 110
-    axis.set_xticks(
-        classes["position"],
-        names,
-        rotation=35 if slanted else 0,
-        ha="right" if slanted else "center",
-        rotation_mode="anchor",
-    )
-    axis.tick_params(axis="x", length=0)
-
-
-class Gain(Chart):
-    """How much each method gains over the reference, class by class, against the class's frequency."""
-
-    stem = "gain"
-    title = "Gain over the reference against class frequency"
-
-    def compute(self) -> pd.DataFrame:
-        by_name = {method.name: method for method in self.methods}
-        if self.reference not in by_name or len(self.methods) < 2:
-            raise NoData("it needs at least two methods")
-        base = by_name[self.reference]
-        classes = class_table(base)
-        if classes["train_count"].nunique() == 1:
-            raise NoData("all classes have the same number of training images")
-        gains = [(name, 100 * paired_gain(method, base)) for name, method in by_name.items() if method is not base]
-        return class_rows(gains, classes)
-
-    def height(self) -> float:
-        panels = self.frame()["method"].nunique()
-        return 0.45 + 1.55 * -(-panels // 3) + (0.35 if panels == 1 else 0)
-
-    def draw(self, figure: Figure) -> None:
-        frame = self.frame()
-        names = list(dict.fromkeys(frame["method"]))
-        axes = panel_grid(figure, len(names), 3)
-        counts = frame.loc[frame["kind"] == "class", "train_count"]
-        few = int(len(counts) / len(names)) <= NAMED_CLASSES
-        each = frame[frame["kind"] == "class"]
-        spread = each["std_percent"].fillna(0) if few else 0.0
-        low, high = (each["value_percent"] - spread).min(), (each["value_percent"] + spread).max()
-        span = max(float(high - low), 1.0)
-        # Head room, so that the group means never lie on points.
-        axes[0].set_ylim(float(low) - 0.06 * span, float(high) + 0.24 * span)
-        for axis, name in zip(axes, names, strict=True):
-            self._panel(axis, frame[frame["method"] == name], name, few)
-            if counts.max() / max(counts.min(), 1) >= 10:
-                log_axis(axis, "x")
-        figure.supxlabel("training images of the class", fontsize=7)
-        figure.supylabel(f"gain over {label(str(self.reference))} (points)", fontsize=7)
-
-    def _panel(self, axis: Axes, part: pd.DataFrame, name: str, few: bool) -> None:
-        style = self.styles[name]
-        each, bins = part[part["kind"] == "class"], part[part["kind"] == "bin"]
-        axis.axhline(0, color=INK, linewidth=0.7)
-        if few:
-            axis.errorbar(
-                each["train_count"], each["value_percent"], yerr=each["std_percent"].fillna(0), fmt=style.marker,
-                color=style.color, markersize=3.5, elinewidth=0.7, capsize=1.5,
-            )  # fmt: skip
-        else:
-            axis.scatter(
-                each["train_count"], each["value_percent"], s=3, color=style.color, alpha=0.22, linewidths=0,
-                rasterized=len(each) > 200,
-            )  # fmt: skip
-            axis.plot(
-                bins["train_count"], bins["value_percent"], color=style.color, linestyle=style.line, linewidth=1.4
-            )
-        axis.set_title(wrapped(name, 26))
-        groups = each.groupby("group", sort=False)["value_percent"].mean()
-        text = "   ".join(f"{group or 'all'} {signed(value)}" for group, value in groups.items())
-        axis.text(0.99, 0.985, text, transform=axis.transAxes, ha="right", va="top", fontsize=6, color=INK)
-        light_grid(axis, "y")
-
-    def caption(self) -> str:
-        bins = " Line: average over bins of neighbouring frequency." if (self.frame()["kind"] == "bin").any() else ""
-        return (
-            f"Difference in class accuracy to {self.reference}, in points, against the class's number of training "
-            f"images.{bins} Numbers: mean gain of each group."
-        )
-
-    def alt(self) -> str:
-        frame = self.frame()
-        each = frame[frame["kind"] == "class"]
-        parts = []
-        for name, part in each.groupby("method", sort=False):
-            means = part.groupby("group", sort=False)["value_percent"].mean()
-            parts.append(f"{name}: " + ", ".join(f"{group or 'all'} {signed(value)}" for group, value in means.items()))
-        return f"Gain in class accuracy over {self.reference} in points. {'; '.join(parts)}."

@@ -50,11 +50,6 @@ def left_out(methods: Sequence[Method], shown: Iterable[str], why: str) -> str:
     return f" Not shown, {why}: {', '.join(names)}." if names else ""
 
 
-def frequency_source(methods: Sequence[Method]) -> Method:
-    """The method whose training counts sort the classes: the first with a tail, else the first."""
-    return next((method for method in methods if not is_balanced(method.train_class_counts)), methods[0])
-
-
 def samples_of(run: Run, group: str) -> Array:
     """Which test samples are of a group's classes; `all` is every one of them."""
     if group == "all":
@@ -62,24 +57,50 @@ def samples_of(run: Run, group: str) -> Array:
     return np.flatnonzero(group_of_class(run)[run.labels] == GROUP_NAMES.index(group))
 
 
-def class_table(method: Method, *, tested_only: bool = True) -> pd.DataFrame:
-    """Classes from the most to the least frequent: rank, class_id, class, train_count, group ("" for none).
+def class_names(methods: Sequence[Method]) -> tuple[str, ...]:
+    """The classes' names, from the first method that knows them; else their numbers."""
+    numbers = tuple(str(c) for c in range(len(methods[0].class_names)))
+    return next((method.class_names for method in methods if method.class_names != numbers), numbers)
 
-    With `tested_only`, classes without test samples are left out and the ranks closed up.
+
+def class_table(methods: Sequence[Method], order: Array | None = None, *, tested_only: bool = True) -> pd.DataFrame:
+    """Classes with their rank, class_id, class, train_count, group ("" for none), of the first method's training data.
+
+    Args:
+        methods: of one test set; the first one's counts and groups are taken, and the names of whichever knows them.
+        order: class ids; from the most to the least frequent if not given.
+        tested_only: leave out classes without test samples, and close up the ranks.
     """
-    counts, group_C = method.train_class_counts, group_of_class(method)
-    order = np.argsort(-counts, kind="stable")
+    method = methods[0]
+    counts, group_C, names = method.train_class_counts, group_of_class(method), class_names(methods)
+    order = np.argsort(-counts, kind="stable") if order is None else order
     if tested_only:
         order = order[np.isfinite(method.class_accuracy[:, order]).all(axis=0)]
     return pd.DataFrame(
         {
             "rank": np.arange(len(order)),
             "class_id": order,
-            "class": [str(method.class_names[c]) for c in order],
+            "class": [names[c] for c in order],
             "train_count": counts[order],
             "group": [GROUP_NAMES[group_C[c]] if group_C[c] >= 0 else "" for c in order],
         }
     )
+
+
+def tailed(methods: Sequence[Method]) -> list[Method]:
+    """The methods whose training classes differ in size: only these can be held against class frequency."""
+    return [method for method in methods if not is_balanced(method.train_class_counts)]
+
+
+def tailed_first(methods: Sequence[Method]) -> list[Method]:
+    """All methods, one whose training classes have a tail in front if there is any."""
+    return sorted(methods, key=lambda method: is_balanced(method.train_class_counts))
+
+
+def by_accuracy(methods: Sequence[Method]) -> Array:
+    """Class ids from the highest to the lowest accuracy, the mean over methods; untested classes last."""
+    mean = np.mean([method.class_accuracy.mean(axis=0) for method in methods], axis=0)
+    return np.argsort(-mean, kind="stable")
 
 
 def rank_bins(classes: pd.DataFrame, singly: int = 0, most: int = 20) -> list[Array]:

@@ -8,20 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tailmatch.analysis.charts.base import (
-    Chart,
-    NoData,
-    label,
-    light_grid,
-    name_rows,
-    row_height,
-    signed,
-    width_of_panels,
-)
+from tailmatch.analysis.charts.base import Chart, NoData, light_grid, signed, width_of_panels
+from tailmatch.analysis.charts.labels import label, name_rows, row_height
 from tailmatch.analysis.compare import LEVEL_PERCENT, Difference
 from tailmatch.analysis.groups import ALL_AND_GROUPS
 from tailmatch.analysis.runs import Method
-from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED, PAPER
 
 
 class Differences(Chart):
@@ -80,7 +72,7 @@ class Differences(Chart):
             light_grid(axis, "x")
         axes[0].set_xlim(low - 0.05 * span, place + 0.42 * span)
         reference = label(str(frame["reference"].iloc[0]), 40)
-        figure.supxlabel(f"accuracy over {reference} (points)", fontsize=7)
+        figure.supxlabel(f"accuracy{self.on_data} over {reference} (points)", fontsize=7)
 
     def _row(self, axis: Axes, place: int, row: object, column: float) -> None:
         style = self.styles[row.method]  # type: ignore[attr-defined]
@@ -94,7 +86,7 @@ class Differences(Chart):
             marker="o",
             markersize=4,
             color=style.color,
-            markerfacecolor=style.color if certain else "white",
+            markerfacecolor=style.color if certain else PAPER,
         )
         axis.text(
             column, place, signed(value), va="center", fontsize=6, color=INK if certain else MUTED,

@@ -6,19 +6,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tailmatch.analysis.charts.base import Chart, NoData, bar_axis, name_rows, width_of_panels
+from tailmatch.analysis.charts.base import Chart, NoData, bar_axis, width_of_panels
 from tailmatch.analysis.charts.data import filled_groups, samples_of
+from tailmatch.analysis.charts.labels import name_rows
 from tailmatch.analysis.groups import ALL_AND_GROUPS
-from tailmatch.analysis.style import GROUP_TITLES, INK
+from tailmatch.analysis.style import GROUP_TITLES, PAPER
 
-# Agreement in blues, disagreement in the warm half; the lightness alone already orders them in print.
+# Agreement in blue, disagreement in the warm half, and where both are wrong hatched.
 OUTCOMES = {
-    "both right": "#0a4f8f",
-    "same error": "#8fb8dc",
-    "student right": "#009E73",
-    "teacher right": "#E69F00",
-    "different errors": "#d9dce1",
+    "both right": "#1b6ec2",
+    "same error": "#4a90d0",
+    "student right": "#1c7d5d",
+    "teacher right": "#c96a12",
+    "different errors": "#7d8691",
 }
+BOTH_WRONG = ("same error", "different errors")
 AGREEING = ("both right", "same error")
 
 
@@ -70,7 +72,10 @@ class TeacherAgreement(Chart):
             name_rows(axis, names)
             bar_axis(axis, 100, 0.24)
         figure.supxlabel("share of test samples (%); at the right of each bar: agreement", fontsize=7)
-        handles = [Patch(color=color, label=outcome) for outcome, color in OUTCOMES.items()]
+        handles = [
+            Patch(facecolor=color, edgecolor=PAPER, hatch=hatch(outcome), linewidth=0, label=outcome)
+            for outcome, color in OUTCOMES.items()
+        ]
         figure.legend(
             handles=handles, loc="outside upper left", ncols=len(OUTCOMES) if len(groups) > 1 else 2, handlelength=1.0
         )
@@ -79,12 +84,16 @@ class TeacherAgreement(Chart):
         left = 0.0
         for row in part.itertuples():
             color = OUTCOMES[row.outcome]
-            axis.barh(place, row.share_percent, left=left, height=0.72, color=color, edgecolor="white", linewidth=0.4)
-            if row.share_percent >= 11:
-                dark = row.outcome in ("both right", "student right")
+            axis.barh(
+                place, row.share_percent, left=left, height=0.72, color=color, edgecolor=PAPER, linewidth=0.4,
+                hatch=hatch(row.outcome),
+            )  # fmt: skip
+            if row.share_percent >= 13:
+                # On a patch without the hatches, which would run through the digits.
+                patch = {"boxstyle": "square,pad=0.12", "facecolor": color, "edgecolor": "none"}
                 axis.text(
                     left + row.share_percent / 2, place, f"{row.share_percent:.0f}", ha="center", va="center",
-                    fontsize=5.5, color="white" if dark else INK,
+                    fontsize=6, fontweight="bold", color=PAPER, bbox=patch,
                 )  # fmt: skip
             left += row.share_percent
         if len(part):
@@ -95,7 +104,7 @@ class TeacherAgreement(Chart):
     def caption(self) -> str:
         return (
             "How often student and teacher predict the same class (blue: both right, or both wrong in the same way), "
-            "and who is right where they differ. Bold: agreement. Mean over seeds."
+            "and who is right where they differ; hatched: both wrong. Bold, at the right: agreement. Mean over seeds."
         )
 
     def alt(self) -> str:
@@ -107,6 +116,10 @@ class TeacherAgreement(Chart):
             )
             parts.append(f"{name}: {values}")
         return f"Stacked bars of teacher-student outcomes. Agreement in percent, {'; '.join(parts)}."
+
+
+def hatch(outcome: str) -> str:
+    return "//////" if outcome in BOTH_WRONG else ""
 
 
 def _outcomes(labels: np.ndarray, student: np.ndarray, teacher: np.ndarray) -> np.ndarray:

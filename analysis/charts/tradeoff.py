@@ -16,17 +16,16 @@ from matplotlib.lines import Line2D
 from tailmatch.analysis.charts.base import (
     Chart,
     NoData,
-    legend_height,
     light_grid,
     mean_std,
-    method_legend,
     percent_axis,
 )
 from tailmatch.analysis.charts.data import by_groups, filled_groups, group_accuracy, left_out, logits_sample
+from tailmatch.analysis.charts.labels import legend_height, method_legend
 from tailmatch.analysis.groups import class_accuracy, group_means, is_balanced
 from tailmatch.analysis.outcome import rows_at_a_time
 from tailmatch.analysis.runs import Run
-from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED, SINGLE_COLUMN
+from tailmatch.analysis.style import GROUP_TITLES, INK, MUTED, PAPER, SINGLE_COLUMN
 
 TAUS = np.linspace(0, 2, 9)
 MOST_NORM_CURVES = 3
@@ -98,7 +97,7 @@ class TradeOff(Chart):
                 loc="best",
                 fontsize=6,
                 frameon=True,
-                facecolor="white",
+                facecolor=PAPER,
                 edgecolor="none",
                 framealpha=0.85,
             )
@@ -119,7 +118,7 @@ class TradeOff(Chart):
             color=style.color,
             marker="o",
             markersize=4,
-            markerfacecolor="white",
+            markerfacecolor=PAPER,
             linestyle="none",
         )
         mean = part[part["kind"] == "mean"].iloc[0]
@@ -129,15 +128,17 @@ class TradeOff(Chart):
         axis.errorbar(
             mean["head_percent"], mean["tail_percent"], xerr=x_spread, yerr=y_spread, color=style.color,
             marker=style.marker, markerfacecolor=style.face, markersize=5.5, markeredgewidth=0.6, linestyle="none",
-            markeredgecolor="white" if style.face == style.color else style.color, ecolor=INK, elinewidth=0.8,
+            markeredgecolor=PAPER if style.face == style.color else style.color, ecolor=INK, elinewidth=0.8,
             capsize=1.5, zorder=4,
         )  # fmt: skip
 
     def caption(self) -> str:
+        spread = self.frame()[["head_std", "tail_std"]].notna().any(axis=None)
+        bars = "; bars: one standard deviation over seeds" if spread else ""
         return (
-            "Accuracy on the most frequent against the least frequent group; bars: one standard deviation over seeds. "
-            "Curves: the first seed of each method corrected after training by τ times the log class prior, τ from 0 "
-            "to 2 in steps of 0.25, computed on test samples and so a description, not a choice of τ."
+            f"Accuracy on the most frequent against the least frequent group{bars}. Curves: the first seed of "
+            "each method corrected after training by τ times the log class prior, τ from 0 to 2 in steps of 0.25, "
+            "computed on test samples and so a description, not a choice of τ."
             + left_out(self.methods, self.frame()["method"], "without such groups")
         )
 

@@ -1,6 +1,6 @@
 """What happened during training: loss and accuracy, and for semi-supervised runs the pseudo-labels and thresholds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,18 +11,17 @@ from tailmatch.analysis.charts.accuracy import spoken_seeds
 from tailmatch.analysis.charts.base import (
     Chart,
     NoData,
-    legend_height,
+    grid_shape,
     light_grid,
-    log_axis,
-    method_legend,
     panel_grid,
     percent_axis,
     step_axis,
     width_of_panels,
 )
-from tailmatch.analysis.charts.data import class_table, curve, frequency_source
-from tailmatch.analysis.groups import ALL_AND_GROUPS, class_tags
-from tailmatch.analysis.runs import Method, Run
+from tailmatch.analysis.charts.data import curve
+from tailmatch.analysis.charts.labels import CurveEnd, fits_at_ends, legend_height, method_legend, name_ends
+from tailmatch.analysis.groups import ALL_AND_GROUPS
+from tailmatch.analysis.runs import Method
 from tailmatch.analysis.style import GROUP_TITLES
 
 MOST_POINTS = 200
@@ -62,9 +61,38 @@ class CurveChart(Chart):
 
     columns_of_panels = 4
 
+    PANEL_INCHES = 0.95
+    """About the height of a panel without its title and ticks."""
+
     def height(self) -> float:
         rows = -(-self.frame()["tag"].nunique() // self.columns_of_panels)
-        return 0.5 + 1.35 * rows + legend_height(self.width(), self.frame()["method"])
+        return 0.5 + 1.35 * rows + self.legend_inches()
+
+    def named_at_ends(self, last_tags: Sequence[str]) -> bool:
+        """Whether the names stand at the curves' ends in the last panel of each row, and no legend is needed."""
+        frame = self.frame()
+        complete = all(frame[frame["tag"] == tag]["method"].nunique() == frame["method"].nunique() for tag in last_tags)
+        return complete and fits_at_ends(frame["method"], self.PANEL_INCHES)
+
+    def last_tags(self) -> list[str]:
+        """The tag of the last panel in each row."""
+        tags = list(dict.fromkeys(self.frame()["tag"]))
+        columns = grid_shape(len(tags), self.columns_of_panels)[1]
+        return [*tags[columns - 1 :: columns], *(tags[-1:] if len(tags) % columns else [])]
+
+    def legend_inches(self) -> float:
+        return 0.0 if self.named_at_ends(self.last_tags()) else legend_height(self.width(), self.frame()["method"])
+
+    def name_methods(self, figure: Figure, panels: Mapping[str, Axes]) -> None:
+        """At the ends of the curves where that can be told apart, else in a legend; once all panels are drawn."""
+        frame, last = self.frame(), self.last_tags()
+        if not self.named_at_ends(last):
+            method_legend(figure, self.styles, frame["method"], markers=False)
+            return
+        for tag in last:
+            rows = frame[frame["tag"] == tag].drop_duplicates("method", keep="last")
+            ends = [CurveEnd(row.method, row.step, row.value) for row in rows.itertuples()]
+            name_ends(panels[tag], ends, self.styles, self.PANEL_INCHES)
 
     def line(self, axis: Axes, part: pd.DataFrame, name: str) -> None:
         style = self.styles[name]
@@ -128,7 +156,7 @@ class TrainingCurves(CurveChart):
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
         tags = list(dict.fromkeys(frame["tag"]))
-        axes = panel_grid(figure, len(tags), 5, sharey=False)
+        axes = panel_grid(figure, len(tags), self.columns_of_panels, sharey=False)
         shared = None
         for axis, tag in zip(axes, tags, strict=True):
             if tag == "train/loss":
@@ -146,7 +174,7 @@ class TrainingCurves(CurveChart):
             step_axis(axis)
             axis.set_xlabel("")
         figure.supxlabel("training step", fontsize=7)
-        method_legend(figure, self.styles, frame["method"], markers=False)
+        self.name_methods(figure, dict(zip(tags, axes, strict=True)))
 
     def caption(self) -> str:
         return f"Training loss and test accuracy of the evaluated model during training.{self.band_words()}"
@@ -173,7 +201,11 @@ class PseudoLabels(CurveChart):
 
     def height(self) -> float:
         rows = len({tag.rsplit("/", 1)[0] for tag in self.frame()["tag"]})
-        return 0.5 + 1.3 * rows + legend_height(self.width(), self.frame()["method"])
+        return 0.5 + 1.3 * rows + self.legend_inches()
+
+    def last_tags(self) -> list[str]:
+        tags = pd.Series(self.frame()["tag"].unique())
+        return tags.groupby(tags.str.rsplit("/", n=1).str[0], sort=False).last().tolist()
 
     def draw(self, figure: Figure) -> None:
         frame = self.frame()
@@ -182,16 +214,18 @@ class PseudoLabels(CurveChart):
         rows = {what: text for what, text in rows.items() if any(tag.startswith(f"ssl/{what}/") for tag in present)}
         groups = [group for group in ALL_AND_GROUPS if any(tag.endswith(f"/{group}") for tag in present)]
         axes = figure.subplots(len(rows), len(groups), sharex=True, sharey="row", squeeze=False)
+        panels: dict[str, Axes] = {}
         for number, (what, text) in enumerate(rows.items()):
             line = axes[number]
             for axis, group in zip(line, groups, strict=True):
+                panels[f"ssl/{what}/{group}"] = axis
                 self.panel(axis, f"ssl/{what}/{group}", "" if number else GROUP_TITLES[group])
                 step_axis(axis)
                 axis.set_xlabel("")
                 percent_axis(axis, "y")
             line[0].set_ylabel(text)
         figure.supxlabel("training step", fontsize=7)
-        method_legend(figure, self.styles, frame["method"], markers=False)
+        self.name_methods(figure, panels)
 
     def caption(self) -> str:
         return (
@@ -201,89 +235,3 @@ class PseudoLabels(CurveChart):
 
     def alt(self) -> str:
         return f"Curves over training steps. Last values in percent, {self.last_values()}."
-
-
-class Thresholds(CurveChart):
-    """The confidence threshold over training, and the last one of each class against its frequency."""
-
-    stem = "thresholds"
-    title = "Acceptance thresholds"
-
-    def compute(self) -> pd.DataFrame:
-        mean = curves(self.methods, ["ssl/threshold/mean"])
-        if mean.empty:
-            raise NoData("no run logged thresholds")
-        classes = class_table(frequency_source(self.methods), tested_only=False)
-        frames = [mean]
-        for method in self.methods:
-            ids = classes["class_id"].tolist()
-            last = [values for run in method.runs if (values := _last_thresholds(run, ids)) is not None]
-            if last:
-                table = np.stack(last)
-                frames.append(
-                    pd.DataFrame(
-                        {
-                            "method": method.name,
-                            "tag": "ssl/threshold/class",
-                            "step": np.nan,
-                            "value": table.mean(axis=0),
-                            "std": table.std(axis=0, ddof=1) if len(table) > 1 else np.nan,
-                            "seeds": len(table),
-                            "class_id": classes["class_id"].to_numpy(),
-                            "train_count": classes["train_count"].to_numpy(),
-                        }
-                    )
-                )
-        return pd.concat(frames, ignore_index=True)
-
-    def height(self) -> float:
-        return 2.3
-
-    def draw(self, figure: Figure) -> None:
-        frame = self.frame()
-        tags = list(dict.fromkeys(frame["tag"]))
-        axes = figure.subplots(1, len(tags), sharey=True, squeeze=False)[0]
-        by_count = len(tags) > 1 and frame["train_count"].nunique() > 1
-        self.panel(axes[0], "ssl/threshold/mean", "Mean over classes")
-        step_axis(axes[0])
-        axes[0].set_ylabel("threshold")
-        for axis in axes[1:]:
-            for name in dict.fromkeys(frame["method"]):
-                part = frame[(frame["method"] == name) & (frame["tag"] == "ssl/threshold/class")]
-                style = self.styles[name]
-                axis.errorbar(
-                    part["train_count" if by_count else "class_id"], part["value"], yerr=part["std"].fillna(0),
-                    fmt=style.marker, color=style.color, markerfacecolor=style.face,
-                    markersize=3 if len(part) <= 100 else 1.5, elinewidth=0.6, alpha=1 if len(part) <= 100 else 0.5,
-                )  # fmt: skip
-            counts = frame["train_count"].dropna()
-            if by_count and counts.max() / max(counts.min(), 1) >= 10:
-                log_axis(axis, "x")
-            axis.set_title("Each class, at the end")
-            axis.set_xlabel("labelled training images of the class" if by_count else "class")
-            light_grid(axis, "y")
-        method_legend(figure, self.styles, frame["method"], markers=False)
-
-    def caption(self) -> str:
-        return (
-            "Confidence a pseudo-label needs to be used: mean over classes during training, and by class at its end."
-            + self.band_words()
-        )
-
-    def alt(self) -> str:
-        parts = []
-        for name, part in self.frame()[lambda table: table["tag"] == "ssl/threshold/mean"].groupby(
-            "method", sort=False
-        ):
-            parts.append(f"{name} ends at {part['value'].iloc[-1]:.3f}")
-        return f"Threshold over training steps, mean over classes: {', '.join(parts)}."
-
-
-def _last_thresholds(run: Run, class_ids: list[int]) -> np.ndarray | None:
-    tags = class_tags(run.class_names)
-    if any(f"ssl/threshold/{tag}" not in run.metrics_frame for tag in tags):
-        tags = [f"class_{c}" for c in range(run.num_classes)]  # runs of old call classes by their numbers
-    values = [curve(run, f"ssl/threshold/{tags[c]}") for c in class_ids]
-    if not values or any(series.empty for series in values):
-        return None
-    return np.array([float(series.iloc[-1]) for series in values])

@@ -1,12 +1,15 @@
 """What the weights know about frequency: classifier norms, and the class means of IKL and GKL."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tailmatch.analysis.charts.base import Chart, NoData, legend_height, light_grid, log_axis, method_legend
-from tailmatch.analysis.charts.confusion import MatrixChart
-from tailmatch.analysis.charts.data import class_table, frequency_source, rank_bins
+from tailmatch.analysis.charts.base import Chart, NoData, dots, light_grid, log_axis
+from tailmatch.analysis.charts.data import class_table, left_out, rank_bins, tailed
+from tailmatch.analysis.charts.labels import legend_height, method_legend
+from tailmatch.analysis.charts.matrices import MatrixChart
 from tailmatch.analysis.style import SINGLE_COLUMN
 
 DRAWN_SINGLY = 40
@@ -22,11 +25,12 @@ class WeightNorms(Chart):
         return SINGLE_COLUMN
 
     def compute(self) -> pd.DataFrame:
-        classes = class_table(frequency_source(self.methods), tested_only=False)
-        if classes["train_count"].nunique() == 1:
-            raise NoData("all classes have the same number of training images")
+        uneven = tailed(self.methods)
+        if not uneven:
+            raise NoData("all classes have about the same number of training images")
         frames = []
-        for method in self.methods:
+        for method in uneven:
+            classes = class_table([method, *self.methods], tested_only=False)
             heads = [head[0] for run in method.runs if (head := run.head()) is not None and head[0].any()]
             if not heads:
                 continue
@@ -50,11 +54,7 @@ class WeightNorms(Chart):
             style = self.styles[name]
             part = frame[frame["method"] == name]
             if len(part) <= DRAWN_SINGLY:
-                axis.errorbar(
-                    part["train_count"], part["norm"], yerr=part["std"].fillna(0), color=style.color,
-                    linestyle=style.line, marker=style.marker, markerfacecolor=style.face, markersize=3,
-                    elinewidth=0.6, linewidth=0.9,
-                )  # fmt: skip
+                dots(axis, part["train_count"], part["norm"], part["std"], style)
                 continue
             axis.scatter(
                 part["train_count"], part["norm"], s=2.5, color=style.color, alpha=0.25, linewidths=0, rasterized=True
@@ -73,7 +73,8 @@ class WeightNorms(Chart):
     def caption(self) -> str:
         return (
             "Euclidean norm of each class's row of the classifier, divided by the mean over classes, against the "
-            "class's number of training images. A flat line means no class is favoured by its norm."
+            "class's number of training images. Where they lie level, no class is favoured by its norm."
+            + left_out(self.methods, self.frame()["method"], "without a tail or a plain linear classifier")
         )
 
     def alt(self) -> str:
@@ -89,12 +90,13 @@ class ClassMeans(MatrixChart):
     """The class-wise mean predictions that IKL and GKL weight their pairs by."""
 
     stem = "class_means"
-    title = "Class means of the loss"
+    title = sorted_title = "Class means of the loss"
+    why_missing = "without class means, or for room"
     row_word = "class"
     column_word = "predicted class"
     bar_label = "mean predicted probability (%)"
 
-    def matrices(self, bin_C: np.ndarray, bins: int) -> dict[str, np.ndarray]:
+    def matrices(self, bin_C: np.ndarray, bins: int) -> Mapping[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for method in self.methods:
             matrices = [means for run in method.runs if (means := run.class_means()) is not None]

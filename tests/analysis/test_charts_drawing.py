@@ -1,7 +1,6 @@
 """The pictures: no label clipped or on another, paper width, the same bytes twice, any name, nothing left behind."""
 
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,13 +9,10 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 from PIL import Image
 
 from tailmatch.analysis.charts.accuracy import GroupAccuracy
-from tailmatch.analysis.charts.base import Chart, NoData, chart_style
-from tailmatch.analysis.charts.confusion import ClassConfusion
+from tailmatch.analysis.charts.base import Chart, NoData
 from tailmatch.analysis.charts.difference import Differences
 from tailmatch.analysis.compare import PairedBootstrap
 from tailmatch.analysis.figures import CHARTS, write_figures
@@ -24,6 +20,7 @@ from tailmatch.analysis.methods import group_runs
 from tailmatch.analysis.reading import read_runs
 from tailmatch.analysis.runs import Method
 
+from .pictures import assert_apart, assert_inside, laid_out
 from .synthetic import long_tail_counts, write_run
 
 HOSTILE = ["a$b_{c}$", "<script>alert(1)</script>", "line\nbreak\ttab", "x" * 80, "日本語", "%s %d {0}", "_hidden", "é"]
@@ -108,32 +105,6 @@ def has_data(chart: Chart) -> bool:
     return True
 
 
-def laid_out(chart: Chart) -> Figure:
-    figure = chart.plot()
-    FigureCanvasAgg(figure)
-    with chart_style():
-        figure.draw_without_rendering()
-    return figure
-
-
-def tick_labels(figure: Figure) -> list[list[Text]]:
-    """Per axis, the tick labels inside its limits; matplotlib keeps spare ones outside, which are not drawn."""
-    found = []
-    for axis in figure.axes:
-        for which, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
-            inside = [tick for tick in which.get_major_ticks() if low <= tick.get_loc() <= high]
-            found.append([tick.label1 for tick in inside if tick.label1.get_visible() and tick.label1.get_text()])
-    return found
-
-
-def furniture(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Titles, axis labels and legends: what must keep its own place."""
-    texts = [text for axis in figure.axes for text in (axis._left_title, axis.xaxis.label, axis.yaxis.label)]  # type: ignore[attr-defined]
-    texts += [text for text in (figure._supxlabel, figure._supylabel) if text is not None]  # type: ignore[attr-defined]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text() and text.get_visible()]
-    return boxes + [("legend", legend.get_window_extent()) for legend in figure.legends]
-
-
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 def test_nothing_is_clipped_overlapping_or_empty(scene: Callable[[Path], list[Method]], tmp_path: Path) -> None:
     charts = charts_of(scene(tmp_path))
@@ -147,28 +118,6 @@ def test_nothing_is_clipped_overlapping_or_empty(scene: Callable[[Path], list[Me
                 box = axis.get_window_extent()
                 assert axis.has_data(), chart.stem
                 assert min(box.width, 4 * box.height) > 60, (chart.stem, box)
-
-
-def assert_inside(figure: Figure, stem: str) -> None:
-    """Every text that is drawn lies on the page."""
-    drawn = {id(label) for labels in tick_labels(figure) for label in labels}
-    ticks = [tick for axis in figure.axes for which in (axis.xaxis, axis.yaxis) for tick in which.majorTicks]
-    spare = {id(label) for tick in ticks for label in (tick.label1, tick.label2)} - drawn
-    for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip() and id(text) not in spare:
-            box = text.get_window_extent()
-            outside = max(-box.x0, -box.y0, box.x1 - figure.bbox.x1, box.y1 - figure.bbox.y1)
-            assert outside < 1, (stem, text.get_text())
-
-
-def assert_apart(figure: Figure, stem: str) -> None:
-    """Titles, labels and legends do not touch, nor do the tick labels of an axis."""
-    groups = [furniture(figure)]
-    for labels in tick_labels(figure):
-        groups.append([(one.get_text(), one.get_window_extent()) for one in labels if one.get_rotation() in (0, 90)])
-    for boxes in groups:
-        for (name, box), (other_name, other) in combinations(boxes, 2):
-            assert not Bbox.intersection(box, other), (stem, name, other_name)
 
 
 def test_the_checks_above_see_a_clipped_and_a_covered_label() -> None:
@@ -198,18 +147,6 @@ def test_pictures_and_tables_are_written_at_paper_width(tmp_path: Path) -> None:
         assert figure.caption.endswith(".")
         assert "ce" in figure.alt
         assert "nan" not in figure.alt
-
-
-def test_a_chart_that_fails_is_named_and_the_others_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: GroupAccuracy) -> pd.DataFrame:
-        raise KeyError("many")
-
-    methods = single(tmp_path / "runs")
-    monkeypatch.setattr("tailmatch.analysis.figures.CHARTS", (GroupAccuracy, ClassConfusion))
-    monkeypatch.setattr(GroupAccuracy, "compute", fail)
-    figures = write_figures(methods, tmp_path / "figures")
-    assert [figure.stem for figure in figures.drawn] == ["class_confusion"]
-    assert list(figures.missing) == [("Accuracy by class group", "drawing it failed with KeyError: 'many'")]
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:

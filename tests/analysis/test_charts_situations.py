@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tailmatch.analysis.charts.base import Chart, NoData, chart_style
+from tailmatch.analysis.charts.base import Chart, NoData
 from tailmatch.analysis.charts.difference import Differences
 from tailmatch.analysis.compare import PairedBootstrap
 from tailmatch.analysis.figures import CHARTS
@@ -16,6 +15,7 @@ from tailmatch.analysis.methods import default_reference, group_runs
 from tailmatch.analysis.reading import read_runs
 from tailmatch.analysis.runs import Method
 
+from .pictures import assert_apart, assert_inside, assert_readable, laid_out
 from .synthetic import long_tail_counts, write_run
 
 GROUPED = {"group_confusion", "trade_off"}
@@ -183,12 +183,12 @@ def all_charts(methods: list[Method]) -> list[Chart]:
 def outcome(chart: Chart) -> str | None:
     """The reason for which a chart is not drawn; None for one that is."""
     try:
-        figure = chart.plot()
+        figure = laid_out(chart)
     except NoData as reason:
         return str(reason)
-    FigureCanvasAgg(figure)
-    with chart_style():
-        figure.draw_without_rendering()
+    assert_inside(figure, chart.stem)
+    assert_apart(figure, chart.stem)
+    assert_readable(figure, chart.stem)
     assert len(chart.frame())
     for words in (chart.caption(), chart.alt()):
         assert words.endswith(".")
