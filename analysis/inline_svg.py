@@ -2,8 +2,8 @@
 
 A strict content security policy forbids `style` attributes, so styles become classes of one sheet for all charts. Each
 colour becomes a variable named after itself, `var(--c-1f2328)`, which is that colour in the light theme. In the dark
-one its lightness is turned over and its hue kept, by the same formula as CSS's `invert(1) hue-rotate(180deg)`, which
-turns the pixels inside a chart: what was dark on white is light on black, and as far from its neighbours as before.
+one the colours of `style.THEME` are the page's own; those of data stay, being legible on both grounds, and so do the
+pixels of a matrix, which are transparent where there is nothing.
 """
 
 import re
@@ -12,16 +12,17 @@ from html import escape
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from tailmatch.analysis.style import AREA, GRID, INK, MUTED
+from tailmatch.analysis.style import THEME
 
-# Where the page has a colour of its own for the same purpose, a chart takes that in the dark theme.
-PAGE_COLORS = {INK: "#e6e9ee", MUTED: "#9aa5b1", GRID: "#2e3742", AREA: "#3a4450", "#ffffff": "#171c23"}
 BLACK = "#000000"
 """What SVG fills with where nothing is said."""
+DARK = {"ink": "#e6e9ee", "muted": "#9aa5b1", "grid": "#2e3742", "area": "#3a4450", "paper": "#171c23"}
+PAGE_COLORS = {color: DARK[purpose] for color, purpose in THEME.items()} | {BLACK: DARK["ink"]}
+"""What the page has a colour of its own for, in the dark theme."""
 FONTS = '"DejaVu Sans",Verdana,system-ui,sans-serif'
 """Verdana has DejaVu's widths; anything narrower leaves room, since every text is anchored where it belongs."""
 TURN = "filter:invert(1) hue-rotate(180deg);mix-blend-mode:lighten"
-"""Of pixels; the second part lets the page show through where white paper has become black."""
+"""Of a chart that is all pixels; the second part lets the page show through where white paper has become black."""
 
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
@@ -32,15 +33,9 @@ _DROPPED_TAGS = ("metadata", "style")
 _SHARED = "stroke-linejoin:round;stroke-linecap:butt"
 
 
-def turned(color: str) -> str:
-    """A colour's counterpart in the dark theme."""
-    if color in PAGE_COLORS:
-        return PAGE_COLORS[color]
-    red, green, blue = (1 - int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
-    # The matrix of hue-rotate(180deg), from the Filter Effects specification.
-    rows = ((-0.574, 1.430, 0.144), (0.426, 0.430, 0.144), (0.426, 1.430, -0.856))
-    mixed = (r * red + g * green + b * blue for r, g, b in rows)
-    return "#" + "".join(f"{round(255 * min(1.0, max(0.0, value))):02x}" for value in mixed)
+def in_the_dark(color: str) -> str:
+    """A colour's counterpart in the dark theme: data's stay, which were chosen for both."""
+    return PAGE_COLORS.get(color, color)
 
 
 class ChartSheet:
@@ -83,7 +78,7 @@ class ChartSheet:
     def themes(self) -> str:
         """The colours of both themes."""
         light = "".join(f"--c-{color[1:]}:{color};" for color in sorted(self._colors))
-        dark = "".join(f"--c-{color[1:]}:{turned(color)};" for color in sorted(self._colors))
+        dark = "".join(f"--c-{color[1:]}:{in_the_dark(color)};" for color in sorted(self._colors))
         chosen, preferred = ':root[data-theme="dark"]', ':root:not([data-theme="light"])'
         return (
             f":root{{{light}}}\n@media screen{{{chosen}{{{dark}}}{chosen} .turn{{{TURN}}}}}\n"
@@ -106,8 +101,6 @@ class ChartSheet:
         style = _properties(_renamed(element.attrib.get("style", ""), prefix, used))
         style |= {name: element.attrib[name] for name in _PAINTS if name in element.attrib}
         classes = [self._class_of(style)] if style else []
-        if tag == "image":
-            classes.append("turn")
         if classes:
             yield "class", " ".join(classes)
         for key, value in element.attrib.items():
