@@ -31,7 +31,7 @@ class PredictConfig:
     """The weights at the end of the run, or those that its validation images chose."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object for each image instead of the table."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Images that the network sees at once."""
     device: Device = "auto"
     """auto takes CUDA, then MPS, then the CPU."""

@@ -64,7 +64,7 @@ class LoadedRun:
     def class_names(self) -> tuple[str, ...]:
         return self.card.class_names
 
-    def predict(self, images: Images, top: int = 5, batch_size: int = 256) -> list[Ranking]:
+    def predict(self, images: Images, top: int = 5, batch_size: int = 128) -> list[Ranking]:
         """For each image the names of its likeliest classes with their probabilities; one image is a list of one.
 
         Raises:

@@ -84,6 +84,7 @@ def some_images(digits: Tensor, tmp_path: Path) -> Path:
     return folder
 
 
-def recorded_logits(run: Path) -> Tensor:
-    """What the run's own last evaluation saw."""
-    return torch.from_numpy(np.load(run / "predictions.npz")["logits"]).float()
+def recorded_logits(run: Path, selected: bool = False) -> Tensor:
+    """What the run's own last evaluation saw, or the one that validation chose."""
+    file = "predictions_selected.npz" if selected else "predictions.npz"
+    return torch.from_numpy(np.load(run / file)["logits"]).float()
