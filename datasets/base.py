@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tailmatch.datasets.weak_augment import CropFill
 from tailmatch.errors import UserError
 
 UNKNOWN_LABEL = -1
@@ -88,6 +89,8 @@ class Dataset:
     """Whether the weak augmentation may mirror an image."""
     crop_padding: int
     """By how many pixels the weak augmentation may move an image."""
+    crop_fill: CropFill = "reflect"
+    """What it fills the gap with: the image's own reflection, or black."""
     held_out: Tensor | None = None
     """int64: which of the images found were held out for testing; None where the test images lay apart."""
 

@@ -26,9 +26,10 @@ _LONGTAIL: Options = {
 _FIXMATCH: Options = {"model": "wrn-28-2", "steps": 2**20}
 _LONG_TAILED: Options = {"model": "wrn-28-2", "steps": 250_000}
 _CIFAR_LT: Options = {
-    "model": "resnet32", "epochs": 200, "warmup": 5.0, "batch_size": 128, "lr": 0.1, "schedule": "multistep",
+    "model": "resnet32-a", "epochs": 200, "warmup": 5.0, "batch_size": 128, "lr": 0.1, "schedule": "multistep",
     "milestones": (0.8, 0.9), "gamma": 0.01, "weight_decay": 2e-4, "nesterov": False, "decay_all": True,
-    "ema_decay": 0.0,
+    "ema_decay": 0.0, "incomplete_batch": "keep", "crop_fill": "zero",
+    "pixel_mean": (0.4914, 0.4822, 0.4465), "pixel_std": (0.2023, 0.1994, 0.2010),
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """From a name to a `Dataset`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +12,7 @@ from tailmatch.datasets.base import Dataset, ImageSet, ReadSets
 from tailmatch.datasets.catalog import CATALOG, DatasetRow, root_problems
 from tailmatch.datasets.own_data import name_of
 from tailmatch.datasets.splits import hold_out, largest_head, long_tail_counts, make_long_tailed
+from tailmatch.datasets.weak_augment import CropFill
 from tailmatch.errors import UserError, unknown_name
 
 
@@ -31,6 +32,9 @@ def load_dataset(
     fold: int | None = None,
     flip: bool | None = None,
     crop_padding: int | None = None,
+    crop_fill: CropFill = "reflect",
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
 ) -> Dataset:
     """Read a dataset of the catalog into memory.
 
@@ -50,6 +54,8 @@ def load_dataset(
         fold: `stl10` only, train on one of its official folds, 0 to 9.
         flip: whether the weak augmentation may mirror images; None: what the catalog says.
         crop_padding: pixels by which it may move them; None: what the catalog says.
+        crop_fill: what it fills the gap with, `reflect` or `zero` (black).
+        mean, std: by which pixels in 0..1 are normalised, a number a channel; None: what the catalog says.
 
     Raises:
         UserError: if there is no such dataset, or its files are missing, broken or not what they should be.
@@ -69,6 +75,8 @@ def load_dataset(
     place = None if root is None else Path(root).expanduser()
     sets = _read(row, place, download, given)
     dataset = _described(name_of(name, place), sets, row, flip=flip, crop_padding=crop_padding)
+    dataset = replace(dataset, crop_fill=crop_fill, mean=mean or dataset.mean, std=std or dataset.std)
+    check_channels(dataset.channels, dataset.mean, dataset.std)
     val_fraction = row.val_fraction if val_fraction is None else val_fraction
     if val_fraction:
         whole, dataset = dataset, with_validation(dataset, val_fraction)
@@ -117,6 +125,15 @@ def pixel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, 
         # A channel without contrast would divide by zero.
         deviations.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1 / 255))
     return tuple(means), tuple(deviations)
+
+
+def check_channels(channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuses a normalisation of other than the images' channels."""
+    for option, numbers in (("pixel-mean", mean), ("pixel-std", std)):
+        if len(numbers) != channels:
+            raise UserError(
+                f"--{option} takes a number for each of the images' {channels} channels, got {len(numbers)}."
+            )
 
 
 def _check_enough_is_left(whole: Dataset, kept: Dataset, val_fraction: float, imbalance: float) -> None:

@@ -5,11 +5,14 @@ gives the same views on every device, and drawing never makes the host wait for 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tailmatch.errors import UserError
+
+CropFill = Literal["reflect", "zero"]
 
 
 def check_images(images: Tensor) -> None:
@@ -29,17 +32,16 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 class WeakAugment:
-    """Mirrors half of the images and moves each by up to `padding` pixels, the gap filled by reflection.
+    """Mirrors half of the images and moves each by up to `padding` pixels, the gap filled by reflection or with black.
 
-    Equal to reflect-padding by `padding`, a random crop back to the old size, and a horizontal flip with probability
-    0.5. No padded copy is made: flip, shift and reflection are index arithmetic, and one gather reads the pixels.
+    Equal to padding by `padding`, a random crop back to the old size, and a horizontal flip with probability 0.5. No
+    padded copy is made: flip, shift and reflection are index arithmetic, and one gather reads the pixels.
     """
 
-    def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
+    def __init__(self, *, padding: int = 4, flip: bool = True, fill: CropFill = "reflect") -> None:
         if padding < 0:
             raise UserError(f"Got padding {padding}; it is a number of pixels: use 0 for no shift.")
-        self.padding = padding
-        self.flip = flip
+        self.padding, self.flip, self.fill = padding, flip, fill
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 [B, C, H, W] to the same shape; each image its own flip and shift."""
@@ -47,24 +49,32 @@ class WeakAugment:
         batch, channels, height, width = images.shape
         if not self.padding and not self.flip:
             return images.clone()
-        if self.padding >= min(height, width):
+        if self.fill == "reflect" and self.padding >= min(height, width):
             raise UserError(
                 f"Got padding {self.padding} for images of {height} x {width} pixels; reflection needs less than the"
                 f" image's side: use at most {min(height, width) - 1}."
             )
         place = send(torch.cat(self._draw_rows_and_columns(images.shape, generator), dim=1), images.device)
         rows, columns = place.split([height, width], dim=1)
-        place = torch.add(rows[:, :, None], columns[:, None, :]).view(batch, 1, height * width)
-        place = place.expand(batch, channels, height * width)
-        return images.flatten(2).gather(2, place).view(images.shape)
+        place = torch.add(rows[:, :, None].clamp_min(0), columns[:, None, :].clamp_min(0)).view(
+            batch, 1, height * width
+        )
+        views = images.flatten(2).gather(2, place.expand(batch, channels, height * width)).view(images.shape)
+        if self.fill == "reflect":
+            return views
+        return views * ((rows >= 0)[:, None, :, None] & (columns >= 0)[:, None, None, :])
 
     def _draw_rows_and_columns(self, shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Where each row of each view begins in the flattened image, [B, H], and the column of each pixel, [B, W]."""
+        """Where each row of each view begins in the flattened image, [B, H], and the column of each pixel, [B, W].
+
+        Below 0 where there is none in the image.
+        """
         batch, _, height, width = shape
         device = generator.device
         shift = torch.randint(2 * self.padding + 1, (2, batch, 1), generator=generator, device=device) - self.padding
-        rows = _reflect(torch.arange(height, device=device) + shift[0], height)
-        columns = _reflect(torch.arange(width, device=device) + shift[1], width)
+        within = _reflect if self.fill == "reflect" else _none_outside
+        rows = within(torch.arange(height, device=device) + shift[0], height)
+        columns = within(torch.arange(width, device=device) + shift[1], width)
         if self.flip:
             mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
@@ -74,6 +84,11 @@ class WeakAugment:
 def _reflect(position: Tensor, size: int) -> Tensor:
     """Positions outside 0..size-1 mirrored back at the first and the last pixel, which are not repeated."""
     return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def _none_outside(position: Tensor, size: int) -> Tensor:
+    """-1 for positions outside 0..size-1."""
+    return position.where(position < size, -1).clamp_min(-1)
 
 
 class Normalize:

@@ -67,12 +67,14 @@ def shuffled(size: int, seed: int, purpose: str) -> ShuffledRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochPlan:
-    """Training: every image once an epoch, in an order made from (seed, epoch); no incomplete batch at the end."""
+    """Training: every image once an epoch, in an order made from (seed, epoch)."""
 
     images: int
     batch_size: int
     """Over all processes."""
     seed: int
+    keep_incomplete: bool = False
+    """Whether what is left at the end of an epoch makes a smaller batch; else these images wait for the next epoch."""
     rank: int = 0
     world_size: int = 1
 
@@ -83,10 +85,30 @@ class EpochPlan:
             )
         if self.images < self.batch_size:
             raise UserError(f"{self.images} images do not fill a batch of {self.batch_size}; choose a smaller batch.")
+        if self.last_batch % self.world_size:
+            raise UserError(
+                f"The last batch of an epoch, {self.last_batch} images, does not divide among {self.world_size} "
+                "processes; leave it out by --incomplete-batch drop, or start one process."
+            )
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.images // self.batch_size
+        return -(-self.images // self.batch_size) if self.keep_incomplete else self.images // self.batch_size
+
+    @property
+    def last_batch(self) -> int:
+        """Images of an epoch's last batch, over all processes."""
+        return min(self.batch_size, self.images - (self.steps_per_epoch - 1) * self.batch_size)
+
+    @property
+    def images_per_step(self) -> float:
+        """On average."""
+        return min(self.images / self.steps_per_epoch, self.batch_size)
+
+    def size_of(self, step: int) -> int:
+        """Images of a step, over all processes."""
+        is_last = (step + 1) % self.steps_per_epoch == 0
+        return self.last_batch if is_last else self.batch_size
 
     @cached_property
     def _row(self) -> ShuffledRow:
@@ -95,7 +117,7 @@ class EpochPlan:
 
     def __call__(self, step: int) -> Draws:
         epoch, batch = divmod(step, self.steps_per_epoch)
-        whole = self._row.take(epoch * self.images + batch * self.batch_size, self.batch_size)
+        whole = self._row.take(epoch * self.images + batch * self.batch_size, self.size_of(step))
         indices = whole[self.rank :: self.world_size]
         return Draws(indices, np.full(len(indices), epoch))
 
@@ -122,15 +144,14 @@ class ClassPlan:
     """Steps whose images are drawn by class, with replacement; classes without images are never drawn.
 
     A class is drawn first, with probability proportional to n_c^power, and then one of its images: power 0 is
-    class-balanced, 1/2 square-root sampling (Kang et al. 2020, arXiv 1910.09217, section 4.1). An epoch has as many
-    steps as one that draws every image once.
+    class-balanced, 1/2 square-root sampling (Kang et al. 2020, arXiv 1910.09217, section 4.1).
+
+    Args:
+        sizes: whose batches these are as large as, and of whose seed and processes.
     """
 
-    def __init__(
-        self, labels: Indices, *, power: float, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.steps_per_epoch = len(labels) // batch_size
+    def __init__(self, labels: Indices, sizes: EpochPlan, *, power: float) -> None:
+        self.sizes, self.steps_per_epoch, self.images_per_step = sizes, sizes.steps_per_epoch, sizes.images_per_step
         self._by_class = np.argsort(labels, kind="stable")
         self._counts = np.bincount(labels)
         self._first = np.cumsum(self._counts) - self._counts
@@ -139,25 +160,20 @@ class ClassPlan:
         self._bounds = np.cumsum(shares / shares.sum())
 
     def __call__(self, step: int) -> Draws:
-        draws = np.random.default_rng(derived_seed(self.seed, "class draws", step)).random((2, self.batch_size))
+        size, most = self.sizes.size_of(step), self.sizes.batch_size
+        draws = np.random.default_rng(derived_seed(self.sizes.seed, "class draws", step)).random((2, most))[:, :size]
         classes = np.searchsorted(self._bounds, draws[0] * self._bounds[-1], side="right")
         within = (draws[1] * self._counts[classes]).astype(np.int64)
         indices = self._by_class[self._first[classes] + within]
         # The position tells an image's draws apart, so that each gets a crop of its own.
-        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        mine = slice(self.rank, None, self.world_size)
+        positions = step * most + np.arange(size)
+        mine = slice(self.sizes.rank, None, self.sizes.world_size)
         return Draws(indices[mine], positions[mine])
 
 
-def build_plan(
-    name: str, labels: Indices, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
-) -> EpochPlan | ClassPlan:
-    """The sampler of that name over images with these labels: `instance`, or one of `POWERS`."""
-    # Also refuses a batch larger than the set, or one that does not divide among the processes.
-    plan = EpochPlan(images=len(labels), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
-    if name == "instance":
-        return plan
-    return ClassPlan(labels, power=POWERS[name], batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+def build_plan(name: str, labels: Indices, epochs: EpochPlan) -> EpochPlan | ClassPlan:
+    """The sampler of that name over images with these labels: `instance`, which is `epochs`, or one of `POWERS`."""
+    return epochs if name == "instance" else ClassPlan(labels, epochs, power=POWERS[name])
 
 
 def first_draws(plan: Plan, count: int) -> Indices:

@@ -89,7 +89,7 @@ class Session:
         lines = [
             *(f"{name:<18}{value}" for name, value in task.describe().items()),
             f"{'parameters':<18}{trained:,}",
-            f"{'steps':<18}{task.steps:,} of {task.images_per_step} images",
+            f"{'steps':<18}{task.steps:,} of {task.images_per_step:.6g} images",
             f"{'learning rate':<18}{rates}",
             f"{'evaluated':<18}{in_words(optim)}",
             f"{'device':<18}{self.device}, {torch.get_num_threads()} threads",

@@ -40,7 +40,7 @@ class Task(ABC):
     state: nn.Module
     steps: int
     steps_per_epoch: int  # 0 where the task knows no epochs
-    images_per_step: int
+    images_per_step: float  # on average: an epoch may end with a smaller batch
     class_names: tuple[str, ...]
     train_class_counts: Tensor
     groups: Groups

@@ -12,10 +12,11 @@ from torch import nn
 from tailmatch.analysis.groups import PRESETS, Groups, split_classes
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.files.load import FileDataset, load_file_dataset
-from tailmatch.datasets.load import load_dataset
+from tailmatch.datasets.load import check_channels, load_dataset
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import SAMPLE
+from tailmatch.engine.options import batchnorm_chunks
 from tailmatch.engine.sampling import ClassPlan, EpochPlan, build_plan, first_draws
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import TRAINS_NOTHING, DistillationOptions, LongtailConfig, TeacherLossOptions
@@ -78,7 +79,7 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
     if data.dataset in FILE_DATASETS:
         files = _file_dataset(config)
         plan, first_drawn = _drawn(config, files.train.labels, world)
-        timetable = _timetable(config, plan.steps_per_epoch)
+        timetable = _timetable(config, plan)
         images = ImagesInFiles(files, plan, first_drawn, timetable.steps, seed, config.run.workers, device)
         return images, timetable
     dataset = load_dataset(
@@ -90,19 +91,34 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
         lt_shape=data.lt_shape,
         image_size=data.image_size,
         test_fraction=data.test_fraction,
+        crop_fill=data.crop_fill or "reflect",
+        mean=data.pixel_mean,
+        std=data.pixel_std,
     )
     plan, first_drawn = _drawn(config, dataset.train.labels.numpy(), world)
     images_in_memory = ImagesInMemory(dataset, plan, first_drawn, seed, world, device)
-    return images_in_memory, _timetable(config, plan.steps_per_epoch)
+    return images_in_memory, _timetable(config, plan)
 
 
 def _drawn(
     config: LongtailConfig, labels: NDArray[np.int64], world: World
 ) -> tuple[EpochPlan | ClassPlan, torch.Tensor]:
     """What this process draws in each step, and the images that all of them draw first."""
-    name, size, seed = str(config.method.sampler), config.optim.batch_size, config.run.seed
-    plan = build_plan(name, labels, batch_size=size, seed=seed, rank=world.rank, world_size=world.size)
-    first = first_draws(build_plan(name, labels, batch_size=size, seed=seed), min(SAMPLE, len(labels)))
+    whole = EpochPlan(
+        images=len(labels),
+        batch_size=config.optim.batch_size,
+        seed=config.run.seed,
+        keep_incomplete=config.optim.incomplete_batch == "keep",
+    )
+    chunks = batchnorm_chunks(config.run.batchnorm) or 1
+    if whole.last_batch % chunks and not whole.batch_size % chunks:
+        raise UserError(
+            f"--batchnorm {config.run.batchnorm} needs batches that divide by {chunks}, and --incomplete-batch keep "
+            f"ends each epoch with one of {whole.last_batch} images; take --incomplete-batch drop."
+        )
+    name = str(config.method.sampler)
+    plan = build_plan(name, labels, replace(whole, rank=world.rank, world_size=world.size))
+    first = first_draws(build_plan(name, labels, whole), min(SAMPLE, len(labels)))
     return plan, torch.from_numpy(first)
 
 
@@ -119,16 +135,21 @@ def _file_dataset(config: LongtailConfig) -> FileDataset:
             f"{data.dataset} has its tail, its validation and its test images; leave out --imbalance, --val-fraction "
             "and --test-fraction."
         )
-    return load_file_dataset(data.dataset, data.data_root.expanduser(), image_size=data.image_size or 224)
+    files = load_file_dataset(data.dataset, data.data_root.expanduser(), image_size=data.image_size or 224)
+    files = replace(files, mean=data.pixel_mean or files.mean, std=data.pixel_std or files.std)
+    check_channels(files.channels, files.mean, files.std)
+    return files
 
 
-def _timetable(config: LongtailConfig, steps_per_epoch: int) -> Timetable:
-    optim, method = config.optim, config.method
+def _timetable(config: LongtailConfig, plan: EpochPlan | ClassPlan) -> Timetable:
+    optim, method, steps_per_epoch = config.optim, config.method, plan.steps_per_epoch
     steps = optim.steps if optim.steps is not None else (optim.epochs or 0) * steps_per_epoch
     if method.stage2 in TRAINS_NOTHING:
         steps = 0
     reweigh_at = None if method.drw is None else first_reweighed_epoch(method.drw, math.ceil(steps / steps_per_epoch))
-    return Timetable(steps=steps, steps_per_epoch=steps_per_epoch, batch_size=optim.batch_size, reweigh_at=reweigh_at)
+    return Timetable(
+        steps=steps, steps_per_epoch=steps_per_epoch, images_per_step=plan.images_per_step, reweigh_at=reweigh_at
+    )
 
 
 def build_student(

@@ -16,6 +16,7 @@ from tailmatch.losses.catalog import LOSSES
 from tailmatch.models.catalog import check_model_name
 
 NO_LOSS = "none"
+IncompleteBatch = Literal["drop", "keep"]
 Sampler = Literal["instance", "square-root", "class-balanced"]
 Stage2 = Literal["crt", "lws", "tau-norm", "ncm"]
 Head = Literal["linear", "cosine"]
@@ -122,6 +123,9 @@ class EpochOptions(OptimOptions):
     warmup: float | None = None  # type: ignore[assignment]  # a number in every resolved configuration
     """Length of the linear warm-up, in epochs: 10 for ImageNet and its kin, 5 for others by default; none in a second
     stage, nor in a run that would end with it."""
+    incomplete_batch: IncompleteBatch = "drop"
+    """The images left over at the end of an epoch: leave them out, or make a smaller batch of them (by default for
+    CIFAR-LT, as published)."""
 
     def problems(self) -> list[str]:
         # The shared checks want a number, and any that could be filled in would pass.

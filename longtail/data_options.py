@@ -30,7 +30,13 @@ class DataOptions:
     """Share of each training class held out for choosing a checkpoint; the data set's own habit by default."""
     test_fraction: float | None = None
     """folder without train/ and test/: share of each class held out for testing, whatever the seed (by default 0.2)."""
-
+    crop_fill: Literal["reflect", "zero"] | None = None
+    """What the random crop of small images shows beyond their edges: their reflection, or black; by default the former,
+    and for CIFAR-LT black, as published."""
+    pixel_mean: tuple[float, ...] | None = None
+    """Mean by which pixels in 0..1 are normalised, a number a channel; the data set's by default."""
+    pixel_std: tuple[float, ...] | None = None
+    """The standard deviation, likewise."""
     image_size: int | None = None
     """Side of the images of folder (by default the one they all have) and of ImageNet and its kin (by default 224, cut
     from 256)."""
@@ -42,6 +48,12 @@ class DataOptions:
         if self.val_fraction is not None and not 0 <= self.val_fraction < 1:
             found.append(f"val_fraction must lie in [0, 1), got {self.val_fraction}.")
         found += fraction_problems(self, "test_fraction")
+        if self.pixel_mean is not None and not all(0 <= mean <= 1 for mean in self.pixel_mean):
+            found.append(f"pixel_mean must lie between 0 and 1 in each channel, got {self.pixel_mean}.")
+        if self.pixel_std is not None and not all(std > 0 for std in self.pixel_std):
+            found.append(f"pixel_std must be above 0 in each channel, got {self.pixel_std}.")
+        if self.crop_fill is not None and self.dataset in FILE_DATASETS:
+            found.append(f"crop_fill is for images in memory; {self.dataset} is cut by a random resized crop.")
         if self.image_size is not None and self.image_size < 8:
             found.append(f"image_size must be at least 8, got {self.image_size}.")
         return found

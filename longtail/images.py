@@ -106,7 +106,7 @@ class ImagesInMemory(Images):
         if dataset.val is not None and len(dataset.val):
             self._sets["val"] = dataset.val
         self.labels = {name: images.labels for name, images in self._sets.items()}
-        self._augment = WeakAugment(padding=dataset.crop_padding, flip=dataset.flip)
+        self._augment = WeakAugment(padding=dataset.crop_padding, flip=dataset.flip, fill=dataset.crop_fill)
         self._normalize = Normalize(dataset.mean, dataset.std)
 
     def batch(self, step: int, profile: Profile) -> Batch:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tailmatch.datasets.catalog import defaults_of
+from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.engine.config import read_recipe, word_of
 from tailmatch.engine.recorded import is_finished
@@ -30,6 +31,13 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     data, method, optim = config.data, config.method, config.optim
     data = replace(data, test_fraction=test_fraction_of(data.dataset, data.data_root, data.test_fraction))
     usual = defaults_of(data.dataset, "longtail")
+    if data.dataset not in FILE_DATASETS:
+        data = replace(
+            data,
+            crop_fill=data.crop_fill or usual.get("crop_fill", "reflect"),
+            pixel_mean=data.pixel_mean or usual.get("pixel_mean"),
+            pixel_std=data.pixel_std or usual.get("pixel_std"),
+        )
     method = replace(
         method,
         model=method.model or usual["model"],

@@ -40,7 +40,7 @@ class Timetable:
 
     steps: int
     steps_per_epoch: int
-    batch_size: int
+    images_per_step: float
     reweigh_at: int | None = None
     """First epoch whose classes weigh by their effective number (DRW)."""
 
@@ -81,7 +81,7 @@ class LongtailTask(Task):
 
     def __post_init__(self) -> None:
         self.steps, self.steps_per_epoch = self.timetable.steps, self.timetable.steps_per_epoch
-        self.images_per_step, self.fingerprint = self.timetable.batch_size, self.images.fingerprint
+        self.images_per_step, self.fingerprint = self.timetable.images_per_step, self.images.fingerprint
         self.class_names, self.train_class_counts = self.images.class_names, self.images.class_counts
         self.labels = {name: self.images.labels[name] for name in ("val", "test") if name in self.images.labels}
         self.state = self.method

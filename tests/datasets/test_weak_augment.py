@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tailmatch.datasets.weak_augment import Normalize, WeakAugment
+from tailmatch.datasets.weak_augment import CropFill, Normalize, WeakAugment
 from tailmatch.errors import UserError
 
 
@@ -21,25 +21,27 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _crops(image: torch.Tensor, padding: int) -> Counter[bytes]:
-    """Every view the definition allows, by reflect padding and slicing; a view is counted each time it comes about."""
+def _crops(image: torch.Tensor, padding: int, fill: CropFill) -> Counter[bytes]:
+    """Every view the definition allows, by padding and slicing; a view is counted each time it comes about."""
+    mode = {"reflect": "reflect", "zero": "constant"}[fill]
     height, width = image.shape[1:]
     crops: Counter[bytes] = Counter()
     for source in (image, image.flip(-1)):
-        padded = F.pad(source.float()[None], (padding,) * 4, mode="reflect")[0].to(torch.uint8)
+        padded = F.pad(source.float()[None], (padding,) * 4, mode=mode)[0].to(torch.uint8)
         for top in range(2 * padding + 1):
             for left in range(2 * padding + 1):
                 crops[padded[:, top : top + height, left : left + width].numpy().tobytes()] += 1
     return crops
 
 
+@pytest.mark.parametrize("fill", ["reflect", "zero"])
 @pytest.mark.parametrize(("shape", "padding"), [((1, 8, 8), 1), ((3, 9, 7), 3), ((3, 32, 32), 4), ((1, 5, 8), 4)])
-def test_every_view_is_a_flip_and_a_reflected_crop_and_all_are_evenly_drawn(
-    shape: tuple[int, int, int], padding: int
+def test_every_view_is_a_flip_and_a_padded_crop_and_all_are_evenly_drawn(
+    shape: tuple[int, int, int], padding: int, fill: CropFill
 ) -> None:
     image = _images(*shape)
-    crops = _crops(image, padding)
-    views = WeakAugment(padding=padding)(image.expand(50 * crops.total(), *shape), _generator())
+    crops = _crops(image, padding, fill)
+    views = WeakAugment(padding=padding, fill=fill)(image.expand(50 * crops.total(), *shape), _generator())
     drawn = Counter(view.numpy().tobytes() for view in views)
     assert drawn.keys() == crops.keys()
     assert stats.chisquare([drawn[crop] for crop in crops], [50 * times for times in crops.values()]).pvalue > 0.001
@@ -50,6 +52,16 @@ def test_without_flip_no_image_is_mirrored() -> None:
     views = WeakAugment(padding=4, flip=False)(ramp, _generator()).int()
     assert (views[..., 10] < views[..., 20]).all()
     assert (WeakAugment(padding=4)(ramp, _generator()).int()[:, 0, 0].diff().sum(1) < 0).any()
+
+
+def test_black_beyond_the_edges_leaves_what_lies_within_as_it_is_and_draws_alike() -> None:
+    images = _images(40, 3, 12, 10).clamp_min(1)  # so that black is what was filled in
+    reflected, black = (WeakAugment(padding=4, fill=fill)(images, _generator()) for fill in ("reflect", "zero"))
+    filled = black == 0
+    assert 0 < filled.float().mean() < 0.5
+    assert torch.equal(black[~filled], reflected[~filled])
+    far = WeakAugment(padding=50, fill="zero", flip=False)(images, _generator())
+    assert (far.flatten(1) == 0).all(1).any()  # moved out of sight, which reflection cannot do
 
 
 def test_without_padding_and_flip_nothing_changes() -> None:

@@ -1,12 +1,14 @@
 """The ImageNet-LT and CIFAR-LT recipes are the published ones, to the digit."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from tailmatch.datasets.catalog import CATALOG
 from tailmatch.datasets.files.views import EvalView, TrainView
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.config import recipe_names
@@ -16,7 +18,7 @@ from tailmatch.engine.sampling import EpochPlan
 from tailmatch.engine.schedule import build_schedule
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.presets import PAIRS
-from tailmatch.longtail.resolve import resolved
+from tailmatch.longtail.resolve import first_reweighed_epoch, resolved
 from tailmatch.models.build import build_model
 from tailmatch.models.catalog import check_model_name
 
@@ -48,7 +50,10 @@ def test_without_a_recipe_a_data_set_has_the_same_optimisation() -> None:
     plain, recipe = config_of(*words.split()), with_teacher("imagenet_lt_x101_r50", "ikl")
     assert (plain.optim, plain.loss, plain.method) == (recipe.optim, recipe.loss, recipe.method)
     for dataset in ("cifar10", "cifar100"):
-        assert config_of("--dataset", f"{dataset}-lt").optim == config_of("--config", f"{dataset}_lt").optim
+        plain, recipe = config_of("--dataset", f"{dataset}-lt"), config_of("--config", f"{dataset}_lt")
+        assert plain.optim == recipe.optim
+        assert replace(plain.data, imbalance=100) == recipe.data
+        assert plain.method == recipe.method
 
 
 def test_the_warm_up_is_the_data_sets_where_the_run_outlasts_it() -> None:
@@ -141,12 +146,32 @@ def test_what_is_given_counts_more_than_what_is_published() -> None:
 
 def test_cifar_lt_is_the_published_recipe() -> None:
     config = config_of("--config", "cifar100_lt")
-    steps_per_epoch = 10_847 // 128
+    steps_per_epoch = EpochPlan(images=10_847, batch_size=128, seed=0, keep_incomplete=True).steps_per_epoch
+    assert (config.optim.incomplete_batch, steps_per_epoch) == ("keep", 85)
     rate = build_schedule(config.optim, 200 * steps_per_epoch, steps_per_epoch)
     for epoch in range(200):
         wanted = 0.1 * ((epoch + 1) / 5 if epoch < 5 else 1 if epoch < 160 else 1e-2 if epoch < 180 else 1e-4)
         assert rate(epoch * steps_per_epoch) == pytest.approx(wanted)
-    assert (config.method.model, config.data.imbalance, config.optim.weight_decay) == ("resnet32", 100, 2e-4)
+    assert (config.method.model, config.data.imbalance, config.optim.weight_decay) == ("resnet32-a", 100, 2e-4)
+
+
+@pytest.mark.parametrize("name", ["cifar10_lt", "cifar100_lt"])
+def test_cifar_lt_sees_the_images_as_published(name: str) -> None:
+    config = config_of("--config", name)
+    data, optim = config.data, config.optim
+    assert data.crop_fill == "zero"
+    assert data.pixel_mean == (0.4914, 0.4822, 0.4465)
+    assert data.pixel_std == (0.2023, 0.1994, 0.2010)
+    assert (CATALOG[data.dataset].crop_padding, CATALOG[data.dataset].flip) == (4, True)
+    assert (config.run.precision, config.run.batchnorm) == ("fp32", "synchronized")
+    assert (optim.optimizer, optim.momentum, optim.nesterov, optim.clip_grad, optim.ema_decay) == (
+        "sgd", 0.9, False, None, 0,
+    )  # fmt: skip
+    drw = config_of("--config", name, "--label-loss", "ldam", "--drw", "0.8")
+    assert (drw.method.head, drw.label_loss.scale) == ("cosine", 30)
+    assert first_reweighed_epoch(0.8, 200) == 160
+    own = config_of("--config", name, "--crop-fill", "reflect", "--pixel-std", "0.25", "0.25", "0.25")
+    assert (own.data.crop_fill, own.data.pixel_std, own.data.pixel_mean) == ("reflect", (0.25,) * 3, data.pixel_mean)
 
 
 def test_decay_all_decays_biases_too() -> None:
@@ -165,21 +190,30 @@ RECIPES = [
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_opens_with_what_to_expect(path: Path) -> None:
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("# Paper: ", "# Time: ", "# Accuracy", f"# Command: python run.py longtail --config {path.stem}"):
+    words = (
+        "# Paper: ",
+        "# Time: ",
+        "# Accuracy",
+        "# Same as the source",
+        f"# Command: python run.py longtail --config {path.stem}",
+    )
+    for word in words:
         assert any(line.startswith(word) for line in head), f"{path.name} lacks {word!r}"
+    assert "Not the same:" in " ".join(line.removeprefix("#").strip() for line in head)
 
 
 STEPS_PER_EPOCH = {
     "imagenet-lt": ITERATIONS,
-    "cifar10-lt": 12_406 // 128,
-    "cifar100-lt": 10_847 // 128,
+    "cifar10-lt": 97,
+    "cifar100-lt": 85,
     "digits-lt": 13,
 }
 
 
 @pytest.mark.parametrize("recipe", [*IMAGENET_LT, "cifar10_lt", "cifar100_lt", "digits_lt"])
 def test_a_recipe_is_evaluated_with_running_statistics_as_published(recipe: str) -> None:
-    config = config_of("--config", recipe, *(["--teacher-checkpoint", "t.pth"] if "_r" in recipe[-4:] else []))
+    distills = recipe in IMAGENET_LT and not recipe.endswith("_baseline")
+    config = config_of("--config", recipe, *(["--teacher-checkpoint", "t.pth"] if distills else []))
     epochs = config.optim.epochs
     assert epochs is not None
     for name in filter(None, (config.method.model, config.distillation.teacher)):  # a teacher may be trained on the way

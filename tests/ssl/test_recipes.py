@@ -121,6 +121,8 @@ def test_a_recipe_opens_with_paper_time_accuracy_and_command(recipe):
     text = "\n".join(comments)
     assert "arXiv" in text
     assert all(f"# {word}:" in text for word in ("Time", "Accuracy", "Command"))
+    assert "# Same as the source" in text
+    assert "Not the same:" in text
     assert f"--config {recipe} " in text
 
 
