@@ -101,7 +101,11 @@ def detail_tables(methods: Sequence[Method], differences: Sequence[Difference]) 
         ]
         titles = ("Method", "Classes", "Difference", "From", "To", "Verdict")
         columns = [Column(title=title, numeric=title in ("Difference", "From", "To")) for title in titles]
-        note = f"In points, with the {LEVEL_PERCENT} % interval of a paired bootstrap over test samples and seeds."
+        note = "In points."
+        if not all(one.one_seed for one in differences):
+            note = f"In points, with the {LEVEL_PERCENT} % interval of a paired bootstrap over test samples and seeds."
+        if any(one.one_seed for one in differences):
+            note += " Where one side has a single seed, there is no interval: how seeds scatter is unknown."
         tables.append(
             Table(
                 id="differences",

@@ -80,7 +80,7 @@ class Gain(Chart):
             name_extremes(axis, each)
         else:
             axis.scatter(
-                each["train_count"], each["value_percent"], s=3, color=style.color, alpha=0.22, linewidths=0,
+                each["train_count"], each["value_percent"], s=5, color=style.color, alpha=0.45, linewidths=0,
                 rasterized=len(each) > 200,
             )  # fmt: skip
             axis.plot(

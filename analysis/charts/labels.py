@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from tailmatch.analysis.style import SMALLEST, MethodStyle, one_line, shorten
 
@@ -121,16 +122,18 @@ def name_ends(axis: Axes, ends: Sequence[CurveEnd], styles: Mapping[str, MethodS
     """
     axis.get_xlim(), axis.get_ylim()  # makes matplotlib settle the limits, which the places below depend on
     heights = [float((axis.transData + axis.transAxes.inverted()).transform((end.x, end.y))[1]) for end in ends]
+    right_of_panel = axis.transAxes + ScaledTranslation(_LEADER_INCHES, 0, axis.figure.dpi_scale_trans)
     places = spread_out(heights, _END_INCHES / panel_inches)
     for end, place in zip(ends, places, strict=True):
         leader = {"arrowstyle": "-", "color": styles[end.name].color, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 0}
         axis.annotate(
-            label(end.name, END_LETTERS), (end.x, end.y), (1.16, place), textcoords="axes fraction", va="center",
+            label(end.name, END_LETTERS), (end.x, end.y), (1, place), textcoords=right_of_panel, va="center",
             fontsize=6.5, annotation_clip=False, arrowprops=leader,
         )  # fmt: skip
 
 
 _END_INCHES = 0.125
+_LEADER_INCHES = 0.2
 
 
 def spread_out(heights: Sequence[float], gap: float) -> list[float]:

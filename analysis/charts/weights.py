@@ -57,7 +57,7 @@ class WeightNorms(Chart):
                 dots(axis, part["train_count"], part["norm"], part["std"], style)
                 continue
             axis.scatter(
-                part["train_count"], part["norm"], s=2.5, color=style.color, alpha=0.25, linewidths=0, rasterized=True
+                part["train_count"], part["norm"], s=4, color=style.color, alpha=0.45, linewidths=0, rasterized=True
             )
             bins = rank_bins(part.reset_index(drop=True))
             centre = [(part["train_count"].iloc[i].mean(), part["norm"].iloc[i].mean()) for i in bins]

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tailmatch.analysis.compare import paired_difference
 from tailmatch.analysis.methods import group_runs
 from tailmatch.analysis.reading import read_runs
+from tailmatch.analysis.report_tables import detail_tables
 from tailmatch.analysis.runs import Method
 from tailmatch.analysis.table import Cell, Column, Row, Table, cell, table_from_frame, unique_best
 from tailmatch.analysis.table_text import to_latex, to_markdown, to_text
-from tailmatch.analysis.tables import classes_frame, results_frame, runs_frame
+from tailmatch.analysis.tables import classes_frame, differences_frame, results_frame, runs_frame
 
 from .synthetic import write_run
 
@@ -150,3 +152,17 @@ def test_tables_in_words_leave_pictures_out() -> None:
         assert "Examples" not in written
         assert "data:" not in written
         assert "3" in written
+
+
+def test_differences_of_one_seed_have_no_interval_in_any_table(tmp_path: Path) -> None:
+    for loss in ("ce", "ikl"):
+        write_run(tmp_path / loss, loss=loss)
+    methods = group_runs(read_runs([tmp_path])[0])
+    found = paired_difference(methods[1], methods[0], np.random.default_rng(0), draws=20)
+    frame = differences_frame(found)
+    assert frame[["low_points", "high_points"]].isna().all(axis=None)
+    table = detail_tables(methods, found)[0]
+    assert "interval of" not in table.note
+    assert "single seed" in table.note
+    assert {cell.text for row in table.rows for cell in row.cells[3:5]} == {"n/a"}
+    assert {row.cells[5].text for row in table.rows} == {"one seed: open"}
