@@ -174,3 +174,42 @@ def test_the_real_command_needs_no_data_and_no_run_folder(trained: MakeRun, some
     expected = recorded_logits(trained("abc")).argmax(1)[:11].tolist()
     assert [int(row["class_1"]) for row in rows][:11] == expected
     assert rows[0]["path"] == "Größe, a b/00.png"
+
+
+def test_own_images_are_seen_as_their_evaluation_saw_them(tmp_path: Path, capsys: Capture) -> None:
+    """Colour photographs of several sizes, one of them turned by its camera, under names of the user's own."""
+    rng, data = np.random.default_rng(0), tmp_path / "data"
+    for part, count in (("train", 8), ("test", 3)):
+        for label, name in enumerate(("Zaunkönig", "crow, black")):
+            (data / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 156, (40 + 9 * index, 60, 3)) + np.array([100 * label, 0, 99 - 99 * label])
+                exif = Image.Exif()
+                exif[0x0112] = 6 if index == 1 else 1
+                Image.fromarray(pixels.astype(np.uint8)).save(data / part / name / f"{index}.jpg", exif=exif)
+    words = [
+        "--dataset",
+        "folder",
+        "--data-root",
+        str(data),
+        "--image-size",
+        "16",
+        "--labels",
+        "8",
+        "--model",
+        "wrn-10-1",
+    ]
+    tiny = ["--steps", "6", "--batch-size", "4", "--device", "cpu", "--threads", "1", "--out", str(tmp_path / "run")]
+    assert main(["ssl", *words, *tiny]) == 0
+    shutil.rmtree(data / "train")
+    assert predict(tmp_path / "run", data / "test", "--out", tmp_path / "p.csv", "--top", 2) == 0
+    rows = {Path(row["path"]).relative_to(data / "test").as_posix(): row for row in table_of(tmp_path / "p.csv")}
+    with np.load(tmp_path / "run" / "predictions.npz") as arrays:
+        names, labels = arrays["class_names"].tolist(), arrays["labels"].tolist()
+    assert sorted(names) == ["Zaunkönig", "crow, black"]
+    shares = recorded_logits(tmp_path / "run").softmax(1)
+    paths = [f"{name}/{index}.jpg" for name in names for index in range(3)]
+    assert [names[label] for label in labels] == [path.partition("/")[0] for path in paths]
+    for path, share in zip(paths, shares.tolist(), strict=True):
+        found = {rows[path][f"class_{rank}"]: float(rows[path][f"probability_{rank}"]) for rank in (1, 2)}
+        assert found == pytest.approx(dict(zip(names, share, strict=True)), abs=1e-4)
