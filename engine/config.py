@@ -32,6 +32,7 @@ class Option:
     path: tuple[str, ...]
     type: Any
     default: Any
+    aliases: tuple[str, ...] = ()
 
 
 def options_of(config_type: type, prefix: str = "", path: tuple[str, ...] = ()) -> Iterator[Option]:
@@ -45,7 +46,8 @@ def options_of(config_type: type, prefix: str = "", path: tuple[str, ...] = ()) 
             yield from options_of(plain, prefix if flat else f"{prefix}{field.name}.", here)
         else:
             is_name_of_group = field.name == "name" and prefix
-            yield Option(prefix[:-1] if is_name_of_group else prefix + field.name, here, plain, _default(field))
+            name = prefix[:-1] if is_name_of_group else prefix + field.name
+            yield Option(name, here, plain, _default(field), _aliases(annotation))
 
 
 def flat(config: Any) -> dict[str, Any]:
@@ -255,6 +257,12 @@ def _flat_nodes(node: yaml.MappingNode, options: Mapping[str, Option], prefix: s
 
 def _strip(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _aliases(annotation: Any) -> tuple[str, ...]:
+    """Further names on the command line, such as `--student`."""
+    about = (getattr(part, "aliases", None) or () for part in getattr(annotation, "__metadata__", ()))
+    return tuple(alias for aliases in about for alias in aliases)
 
 
 def _default(field: "Field[Any]") -> Any:

@@ -72,6 +72,8 @@ def _dispatch(words: list[str]) -> int:
 
     if command.trains:
         config: Any = command_line.parse_run(config_type, name, rest, program, load_named(command.resolved))
+    elif command.parse:
+        config = load_named(command.parse)(rest, program, _training_task)
     else:
         config = command_line.parse(config_type, rest, program)
     return load_named(command.run)(config)
@@ -82,6 +84,13 @@ def run_suite(config: Any) -> int:
     from tailmatch.engine.suite import run as suite
 
     return suite.run(config, _training_task)
+
+
+def run_compare(comparison: Any) -> int:
+    """The same for a comparison, which becomes a suite."""
+    from tailmatch.engine.suite import compare
+
+    return compare.run(comparison, _training_task)
 
 
 def _training_task(name: str) -> Any:

@@ -12,6 +12,7 @@ class Command:
     help: str
     config: str
     run: str
+    parse: str = ""  # what reads its words, where these are not its configuration's options alone
     # Of those that train, which take recipes, run folders and --resume:
     resolved: str = ""  # what fills in the defaults that depend on other options
     build: str = ""  # what makes the task, with its data and its network
@@ -54,6 +55,12 @@ COMMANDS = {
     "runs": Command("list the runs there are, newest first", "runs_config:RunsConfig", "runs:run"),
     "data": Command("get large data sets ready", "datasets.prepare.config:DataConfig", "datasets.prepare.command:run"),
     "suite": Command("run a grid of trainings and report on them", "engine.suite.config:SuiteConfig", "cli:run_suite"),
+    "compare": Command(
+        "compare methods by one call: every combination, over several seeds",
+        "engine.suite.config:CompareConfig",
+        "cli:run_compare",
+        parse="engine.suite.compare:parse",
+    ),
 }
 TASKS = {name: command for name, command in COMMANDS.items() if command.trains}
 

@@ -56,11 +56,32 @@ class SlurmOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuiteConfig:
+class MachineOptions:
+    """Where the runs are computed, and how many at a time."""
+
+    jobs: int | None = None
+    """Runs at a time; by default one a GPU, or one for every --threads cores of the CPU."""
+    threads: int | None = None
+    """CPU threads of each run; by default 1 on the CPU, an equal share of the cores beside a GPU."""
+    engine: Literal["local", "slurm"] = "local"
+    """Run on this machine, or as a Slurm array."""
+    slurm: tyro.conf.OmitArgPrefixes[SlurmOptions] = SlurmOptions()
+
+    def problems(self) -> list[str]:
+        found = above(self, 0, "jobs") if self.jobs is not None else []
+        if self.engine == "local":
+            found += thread_problems(self.threads)
+        elif self.threads is not None:  # Slurm's machines may have more cores than this one
+            found += above(self, 0, "threads")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteConfig(MachineOptions):
     """Run a grid of trainings, as many at a time as fit, and end in a report; the same call goes on with what is left.
 
     The file of a suite says at its top what it compares and how long it takes. Options after -- go to every run:
-    `suite digits_ssl -- --steps 100`.
+    `suite digits_ssl -- --steps 100`. docs/suites.md says how to write one of your own, and `compare` needs none.
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(suite_names()) + "}")]
@@ -73,27 +94,14 @@ class SuiteConfig:
     """Seeds in place of the suite's own."""
     only: str | None = None
     """Run only these: a pattern for the runs' names, such as '*ikl*' or '*-s0'; what they need runs too."""
-    jobs: int | None = None
-    """Runs at a time; by default one a GPU, or one for every --threads cores of the CPU."""
-    threads: int | None = None
-    """CPU threads of each run: 1 on the CPU, an equal share of the cores beside a GPU."""
-    engine: Literal["local", "slurm"] = "local"
-    """Run on this machine, or as a Slurm array."""
-    slurm: tyro.conf.OmitArgPrefixes[SlurmOptions] = SlurmOptions()
     dry_run: bool = False
-    """List the runs, their commands and how far each is, and stop."""
+    """List the runs, their commands and how far each is, and stop. The data are looked at when the suite runs."""
 
     def problems(self) -> list[str]:
-        found = above(self, 0, "jobs") if self.jobs is not None else []
-        if self.engine == "local":
-            found += thread_problems(self.threads)
-        elif self.threads is not None:  # Slurm's machines may have more cores than this one
-            found += above(self, 0, "threads")
+        found = super().problems()
         if len(set(self.seeds)) < len(self.seeds):
             found.append(f"seeds must differ from each other, got {' '.join(map(str, self.seeds))}.")
-        if stray := [word for word in self.words if _ABOUT_ONE_RUN.fullmatch(word)]:
-            found.append(f"{stray[0]} is the suite's to give (--out and --seeds are options of `suite` itself).")
-        return found
+        return found + stray_problems(self.words)
 
     @property
     def folder(self) -> Path:
@@ -101,4 +109,38 @@ class SuiteConfig:
         return self.out or Path("runs") / "suites" / Path(self.name).stem
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(MachineOptions):
+    """Compare methods: every combination of the values given for a task's options, over several seeds, into a report.
+
+    `compare ssl --algorithm fixmatch flexmatch --loss ce ikl --seeds 3 -- --steps 800` is four methods and twelve runs.
+    Any option of the task may have several values (with commas where one value is a list, and the word `default` to
+    leave the option out); options after -- go to every run. The same call goes on with what is left.
+    """
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{ssl,longtail}")]
+    """What is trained; all of its options may be given here too, with one value or several."""
+    seeds: int = 3
+    """Number of seeds, 0 to one less."""
+    out: Path | None = None
+    """Folder of the runs and the report; runs/compare/<what is compared> by default."""
+    save: Path | None = None
+    """Where to keep what is compared as a suite file, for `suite FILE`; suite.yaml in that folder by default."""
+    skip_refused: bool = False
+    """Leave out the combinations that have no meaning instead of refusing the call."""
+    dry_run: bool = False
+    """Say how many runs there are and how long they take, and stop."""
+
+    def problems(self) -> list[str]:
+        return super().problems() + above(self, 0, "seeds")
+
+
 _ABOUT_ONE_RUN = re.compile(r"--(config|out|resume|seed|threads|print-config|dry-run)(=.*)?")
+
+
+def stray_problems(words: tuple[str, ...]) -> list[str]:
+    """What is wrong with options for every run, as a list for `problems`."""
+    stray = [word for word in words if _ABOUT_ONE_RUN.fullmatch(word)]
+    if not stray:
+        return []
+    return [f"{stray[0]} is the suite's to give (--out and --seeds are options of `suite` itself)."]

@@ -69,13 +69,14 @@ class GridRun:
         }
 
 
-def read_grid(path: Path, seeds: Sequence[int] = ()) -> list[GridRun]:
+def read_grid(path: Path, seeds: Sequence[int] = (), text: str | None = None) -> list[GridRun]:
     """All runs of a suite's file, in its order (every problem names the file and the line).
 
     Args:
         seeds: take the place of the suite's seeds.
+        text: what the file holds, where it is not written yet.
     """
-    return _Reader(path).runs(tuple(seeds))
+    return _Reader(path, text).runs(tuple(seeds))
 
 
 def needed(run: GridRun, block: str, runs: Sequence[GridRun]) -> GridRun:
@@ -103,10 +104,11 @@ def _axes(run: GridRun, siblings: Sequence[GridRun]) -> dict[str, Value]:
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str | None) -> None:
         self.path = path
         try:
-            self.root: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            text = path.read_text(encoding="utf-8") if text is None else text
+            self.root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}.") from None
         except yaml.YAMLError as error:

@@ -72,7 +72,8 @@ def refuse(refusals: Sequence[Refusal], total: int) -> None:
     lines = []
     for reason, refused in list(alike.items())[:_REASONS_SHOWN]:
         more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-        lines.append(f"{refused[0].where}: {refused[0].name}{more}: {reason}")
+        where = f"{refused[0].where}: " if refused[0].where else ""
+        lines.append(f"{where}{refused[0].name}{more}: {reason}")
     if len(alike) > _REASONS_SHOWN:
         lines.append(f"... and {len(alike) - _REASONS_SHOWN} other reasons")
     if len(lines) > 1:

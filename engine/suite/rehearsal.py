@@ -50,21 +50,22 @@ def _tried(build: Callable[..., Any], config: Any, alone: bool, timed: bool) -> 
         begun = time.monotonic()
         task = build(config, device, alone)
         try:
-            return _timed(task, config, device, time.monotonic() - begun) if timed else {}
+            return _timed(task, config, device, begun) if timed else {}
         finally:
             task.close()
     except (UserError, OSError) as error:
         return {"refused": str(error)}
 
 
-def _timed(task: Any, config: Any, device: Any, building: float) -> dict[str, Any]:
+def _timed(task: Any, config: Any, device: Any, begun: float) -> dict[str, Any]:
     """Seconds of a step, of an evaluation with its checkpoint, and of building; and how many there will be."""
-    total = task.steps
+    building, total = time.monotonic() - begun, task.steps
     every = config.run.eval_every or max(total // 20, 1)
     _train(task, config, device, min(WARM_UP_STEPS, total))  # what is done once is not counted
     steps = min(STEPS, total)
     seconds, training = _train(task, config, device, steps)
     return {
+        "seconds": time.monotonic() - begun,
         "building": building,
         "step": training / max(steps, 1),
         "evaluation": seconds - training,
@@ -80,8 +81,10 @@ def _train(task: Any, config: Any, device: Any, steps: int) -> tuple[float, floa
     from tailmatch.engine.records import RunFolder
 
     task.steps = steps
-    options = replace(config.run, eval_every=None, checkpoint_every=max(steps, 1), log_every=max(steps, 1))
-    options = replace(options, eval_every=max(steps, 1), compile=False)
+    every = max(steps, 1)
+    options = replace(
+        config.run, eval_every=every, checkpoint_every=every, log_every=every, compile=False, profile=False
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         run.checkpoints.mkdir()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from tailmatch import __version__
@@ -23,9 +23,22 @@ SCHEMA = 1
 ALL_FINISHED, SOME_BROKE, STOPPED = 0, 1, 130
 
 
+BeforeStart = Callable[[Sequence[PlannedRun], Engine], bool]
+
+
 def run(suite: SuiteConfig, find_task: FindTask) -> int:
     """Returns the exit code."""
-    every = plan(suite, find_task)
+    return carry_out(suite, plan(suite, find_task))
+
+
+def carry_out(
+    suite: SuiteConfig, every: list[PlannedRun], before_start: BeforeStart = lambda runs, engine: True
+) -> int:
+    """Run what is left of the planned runs, and report on all of them; returns the exit code.
+
+    Args:
+        before_start: called once nothing stands in the runs' way; False stops there.
+    """
     runs = chosen(every, suite.only)
     refuse_changed(runs)
     engine = _engine(suite, runs)
@@ -35,6 +48,8 @@ def run(suite: SuiteConfig, find_task: FindTask) -> int:
         return ALL_FINISHED
     if suite.engine == "local":  # a cluster's data may lie where its nodes are
         check_data(runs, engine.threads)
+    if not before_start(runs, engine):
+        return ALL_FINISHED
     suite.folder.mkdir(parents=True, exist_ok=True)
     refusal = f"Another call of this suite is writing to {suite.folder}; wait for its end, or choose another --out."
     with locked(suite.folder / ".lock", refusal):
@@ -44,7 +59,7 @@ def run(suite: SuiteConfig, find_task: FindTask) -> int:
         if outcome.newly_finished:
             _write_record(suite, runs, engine, outcome, seconds)
         if outcome.stopped:
-            print(f"Stopped; go on with the same call: {_same_call()}")
+            print(f"Stopped; go on with the same call: {same_call()}")
             return STOPPED
         print(_summary(runs, outcome, seconds))
         code = _analyze(suite, every)
@@ -90,7 +105,7 @@ def _summary(runs: Sequence[PlannedRun], outcome: Outcome, seconds: float) -> st
         names = ", ".join(run.name for run in broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
         lines += [f"broken: {names} (log: {broken[0].folder / 'log.txt'})", *(f"    {word}" for word in words)]
     if alike:
-        lines.append(f"The same call tries these again: {_same_call()}")
+        lines.append(f"The same call tries these again: {same_call()}")
     return "\n".join(lines)
 
 
@@ -116,7 +131,7 @@ def _write_record(
     record = {
         "schema": SCHEMA,
         "suite": suite.name,
-        "command": _same_call(),
+        "command": same_call(),
         "runs": [run.name for run in runs],
         "finished": len(outcome.finished),
         "finished_by_this_call": len(outcome.newly_finished),
@@ -128,7 +143,8 @@ def _write_record(
     write_json(suite.folder / "suite.json", record)
 
 
-def _same_call() -> str:
+def same_call() -> str:
+    """What to type to call this again."""
     return f"{program_name()} {shlex.join(sys.argv[1:])}"
 
 
