@@ -1,7 +1,6 @@
 """The run folder: what a run leaves behind, and that no run is written over."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from tailmatch import __version__
 from tailmatch.engine.records import RunFolder, write_predictions
+from tailmatch.engine.suite.engines import environment
 from tailmatch.errors import UserError
 
 
@@ -76,20 +76,20 @@ def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
 # -- one run at a time -------------------------------------------------------------------------------------------------
 
 HOLD = """
-import fcntl, sys
-with open(sys.argv[1], "w") as file:
-    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+import sys
+from pathlib import Path
+from tailmatch.engine.locks import locked
+with locked(Path(sys.argv[1]), "taken"):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="no locks there")
 def test_a_second_run_is_kept_out_until_the_first_has_ended_however_it_ends(tmp_path: Path) -> None:
     folder = RunFolder.new(tmp_path / "run", "toy", "name")
     folder.write_config("task: toy\n")
     hold = [sys.executable, "-c", HOLD, str(folder.path / ".lock")]
-    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(1)) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with (
@@ -99,8 +99,8 @@ def test_a_second_run_is_kept_out_until_the_first_has_ended_however_it_ends(tmp_
             pass
         other.kill()
     with folder.held():
-        second = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert "BlockingIOError" in second.stderr
+        second = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(1))
+    assert "UserError: taken" in second.stderr
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path) -> None:
