@@ -144,7 +144,7 @@ class Trainer:
                 write_confusions(self.folder.path / "confusions.npz", test, self.task.labels["test"], pictures)
                 save_weights(self.folder.path / "weights.safetensors", model.state_dict(), self.task.card())
                 self._write_result("finished")
-                self.folder.close()
+                self.folder.close("finished")
         barrier()
         return self.folder.result() if self.world.is_main else {}
 
@@ -303,5 +303,5 @@ class Trainer:
             return
         self._save()
         if self.world.is_main:
-            self.folder.close()
+            self.folder.close("interrupted")
         raise Interrupted(f"Stopped after step {self.step}; go on with --resume {self.folder.path}")

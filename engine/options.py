@@ -136,6 +136,8 @@ class CallOptions:
     """Run folder to write; runs/<task>/<name>-<time> by default."""
     resume: Path | None = None
     """Run folder to go on with, bit for bit (without a value: the folder named by --out)."""
+    track: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Show the run there too, besides TensorBoard: Weights & Biases, MLflow, by your own settings of these."""
     print_config: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved configuration as YAML and stop."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False

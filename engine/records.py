@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,7 @@ from tailmatch.engine.files import write_atomically, write_json, write_text
 from tailmatch.engine.locks import RUN_LOCK, locked
 from tailmatch.engine.program import program_name
 from tailmatch.engine.recorded import is_finished, result_of
+from tailmatch.engine.trackers import Tracker, open_trackers
 from tailmatch.errors import UserError
 
 SCHEMA = 1
@@ -35,7 +36,8 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
-        self._board: Any = None
+        self._trackers: list[Tracker] = []
+        self.show_in((), {})
 
     @classmethod
     def new(cls, out: Path | None, task: str, name: str) -> "RunFolder":
@@ -125,26 +127,30 @@ class RunFolder:
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
+    def show_in(self, track: Sequence[str], config: Mapping[str, Any]) -> None:
+        """Where the metrics are to be shown besides TensorBoard (trackers.py), with the run's configuration."""
+        self._track, self._config = tuple(track), dict(config)
+
     def open_metrics(self, from_step: int) -> None:
         """Start (or go on with) the metrics; rows after `from_step` belong to a run that was cut off and go."""
         rows = [row for row in _read_rows(self._metrics) if row["step"] <= from_step]
         write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
-        from torch.utils.tensorboard import SummaryWriter  # a second of imports that --dry-run does not need
-
-        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=from_step + 1 if from_step else None)
+        self._trackers = open_trackers(self._track, self.path, from_step, self._config)
 
     def log(self, step: int, seconds: float, values: Mapping[str, float | None]) -> None:
-        """One row of metrics.jsonl, and the same under the same names in TensorBoard."""
+        """One row of metrics.jsonl, and the same under the same names wherever the run is shown."""
         row = {"step": step, "seconds": round(seconds, 3), **values}
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        for tag, value in values.items():
-            if value is not None:
-                self._board.add_scalar(tag, value, step)
+        known = {tag: value for tag, value in values.items() if value is not None}
+        for tracker in self._trackers:
+            tracker.log(step, known)
 
-    def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
+    def close(self, status: str) -> None:
+        """The run ended like this; nothing where that was said before."""
+        trackers, self._trackers = self._trackers, []
+        for tracker in trackers:
+            tracker.end(status, self.result())
 
 
 def write_predictions(

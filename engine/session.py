@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tailmatch.engine.config import to_yaml
+from tailmatch.engine.config import recorded, to_yaml
 from tailmatch.engine.device import Autocast, pick_device
 from tailmatch.engine.distributed import World, barrier, joined
 from tailmatch.engine.evaluated import in_words, settled
@@ -17,6 +17,7 @@ from tailmatch.engine.schedule import build_schedule
 from tailmatch.engine.seeding import seed_everything
 from tailmatch.engine.stopping import Interrupted
 from tailmatch.engine.task import Task
+from tailmatch.engine.trackers import refuse_missing
 from tailmatch.errors import UserError
 
 BuildTask = Callable[[Any, torch.device, World], Task]
@@ -32,6 +33,7 @@ class Session:
         self.device = pick_device(config.run.device, self.world.local_rank)
         Autocast.pick(config.run.precision, self.device)  # refused here rather than in a run that has begun
         call = config.call
+        refuse_missing(call.track)
         if call.out is not None and call.resume is None and not call.dry_run and self.world.is_main:
             RunFolder(call.out).refuse_other_runs()  # before a teacher is trained for it
         if config.run.threads is not None:
@@ -67,12 +69,14 @@ class Session:
                 # Last, since the folder counts as a run from here on.
                 folder.write_config(to_yaml(self.config, self.task_name, self.own_parts))
             barrier()
+            folder.show_in(self.config.call.track, {"task": self.task_name, **recorded(self.config)})
             identity = {"task": self.task_name, "name": folder.path.resolve().name, **identity}
             if self.own_parts:
                 identity["own_parts"] = self.own_parts
             trainer = Trainer(task, self.config.optim, self.config.run, folder, identity, self.device, self.world)
             result = trainer.fit()
         finally:
+            folder.close("failed")  # unless it has ended in some other way already
             task.close()
         if self.config.run.profile and self.world.is_main:
             print(trainer.profile.table(trainer.steps_here))

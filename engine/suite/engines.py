@@ -67,7 +67,8 @@ def python_path() -> str:
 def words_of(run: PlannedRun, threads: int | None) -> list[str]:
     """What follows `run.py`: a new run with its options, or one that goes on with those it has."""
     if state_of(run.folder) is not State.NEW:
-        return [run.task, "--resume", str(run.folder)]
+        track = run.config.call.track  # the folder holds what the run is, and not where it is shown
+        return [run.task, "--resume", str(run.folder), *(["--track", *track] if track else [])]
     limit = [] if threads is None else ["--threads", str(threads)]
     return [run.task, *run.words, *limit, "--out", str(run.folder), "--resume"]
 

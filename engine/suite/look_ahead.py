@@ -17,6 +17,7 @@ from typing import Any
 from tailmatch.engine.suite.engines import environment
 from tailmatch.engine.suite.plan import PlannedRun, Refusal, refuse
 from tailmatch.engine.suite.state import LOG, State, last_words, state_of
+from tailmatch.engine.trackers import refuse_missing
 from tailmatch.errors import UserError
 
 _NO_MATTER = ("loss", "label_loss", "optim", "run", "call")
@@ -25,6 +26,7 @@ _OF_OPTIM = ("batch_size", "steps", "epochs")
 
 def check_data(runs: Sequence[PlannedRun], threads: int | None) -> None:
     """Refuse the runs that their data or their networks do not allow, all in one error."""
+    refuse_missing(sorted({name for run in runs for name in run.config.call.track}))
     new = [run for run in runs if run.rehearse is not None and state_of(run.folder) is State.NEW]
     alike: dict[Any, list[PlannedRun]] = {}
     for run in new:
