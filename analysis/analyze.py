@@ -138,7 +138,10 @@ def default_out(paths: Sequence[Path], weights: str = "last") -> Path:
     name = "analysis" if weights == "last" else f"analysis-{weights}"
     if len(paths) == 1 and paths[0].is_dir():
         return paths[0] / name
-    return Path(os.path.commonpath([path.resolve().parent for path in paths])) / name
+    shared = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    if shared / name == Path(__file__).resolve().parent:  # in a checkout's root, where that is this very code
+        return shared / "runs" / name
+    return shared / name
 
 
 def show_problems(problems: Sequence[Problem]) -> None:

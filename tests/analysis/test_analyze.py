@@ -212,6 +212,8 @@ def test_where_it_writes(tmp_path: Path) -> None:
     assert default_out(paths) == tmp_path.resolve() / "analysis"
     assert default_out([tmp_path / "x.npz"]) == tmp_path.resolve() / "analysis"
     assert default_out(paths[:1], "selected") == tmp_path / "a" / "analysis-selected"
+    root = Path(__file__).resolve().parents[2]  # where analysis/ is code
+    assert default_out([root / "mine.npz", root / "runs" / "a"]) == root / "runs" / "analysis"
 
 
 @pytest.mark.parametrize(
