@@ -18,6 +18,7 @@ OptimizerName = Literal["sgd", "adamw"]
 Statistics = Literal["running", "recomputed"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Tracker = Literal["wandb", "mlflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class CallOptions:
     """Run folder to write; runs/<task>/<name>-<time> by default."""
     resume: Path | None = None
     """Run folder to go on with, bit for bit (without a value: the folder named by --out)."""
-    track: tuple[Literal["wandb", "mlflow"], ...] = ()
+    track: tuple[Tracker, ...] = ()
     """Show the run there too, besides TensorBoard: Weights & Biases, MLflow, by your own settings of these."""
     print_config: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved configuration as YAML and stop."""

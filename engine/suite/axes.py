@@ -127,7 +127,7 @@ class _Reader:
         """The option's flat name and its values; with `one`, all words are those of a single value."""
         known = word.replace("_", "-")
         if known.lstrip("-").replace("-", "_") in _NOT_TO_COMPARE:
-            raise UserError(f"{word} is not for a comparison to give: seeds are counted by --seeds, folders by --out.")
+            raise UserError(f"{word} is not to be compared; --seeds, --out, --threads and --track stand before --.")
         if known not in self.by_word:
             raise UserError(f"Unknown option {word} of {self.task}.{nearest(known, self.by_word)}")
         option, fixed = self.by_word[known]

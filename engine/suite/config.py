@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tailmatch.engine.options import above, thread_problems
+from tailmatch.engine.options import Tracker, above, thread_problems
 from tailmatch.errors import UserError, nearest
 
 
@@ -65,6 +65,8 @@ class MachineOptions:
     """CPU threads of each run; by default 1 on the CPU, an equal share of the cores beside a GPU."""
     engine: Literal["local", "slurm"] = "local"
     """Run on this machine, or as a Slurm array."""
+    track: tuple[Tracker, ...] = ()
+    """Show every run there too, besides TensorBoard: Weights & Biases, MLflow."""
     slurm: tyro.conf.OmitArgPrefixes[SlurmOptions] = SlurmOptions()
 
     def problems(self) -> list[str]:

@@ -125,7 +125,8 @@ class _Planner:
             raise UserError(f"{run.where}: {error}") from None
         needs = {option: needed(run, block, self.grid) for option, block in run.references().items()}
         values = {**run.values, **{option: str(self.suite.folder / other.name) for option, other in needs.items()}}
-        words = (*self._words(run, values, task), *self.suite.words)
+        track = ("--track", *self.suite.track) if self.suite.track else ()
+        words = (*self._words(run, values, task), *self.suite.words, *track)
         try:
             config = check(with_values(self._config(run, words, task), {"seed": run.seed}))
         except UserError as error:

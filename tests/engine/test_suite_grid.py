@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tailmatch import cli
 from tailmatch.engine.suite.config import SuiteConfig, suite_names
+from tailmatch.engine.suite.engines import words_of
 from tailmatch.engine.suite.plan import FindTask, PlannedRun, TrainingTask, plan
 from tailmatch.errors import UserError, unknown_name
 from tailmatch.longtail.config import LongtailConfig
@@ -293,3 +295,12 @@ def test_help_and_dry_run_import_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "new       supervised-s0  tailmatch ssl --algorithm supervised --seed 0" in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_where_runs_are_shown_is_told_to_each_of_them_whether_new_or_begun(planned: Planned, tmp_path: Path) -> None:
+    (run,) = planned("{task: ssl, runs: [{loss: ikl}]}", track=("wandb", "mlflow"))
+    assert words_of(run, None)[:6] == ["ssl", "--loss", "ikl", "--track", "wandb", "mlflow"]
+    begun = replace(run, folder=tmp_path / "begun")
+    begun.folder.mkdir()
+    (begun.folder / "config.yaml").write_text("task: ssl\n")
+    assert words_of(begun, None) == ["ssl", "--resume", str(begun.folder), "--track", "wandb", "mlflow"]
