@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 _TAIL_BYTES = 8192
+WEIGHTS_FILES = {"last": "weights.safetensors", "selected": "selected.safetensors"}
+"""What a run leaves: the weights of its last step, and those that its validation images chose, where it has any."""
 
 
 def result_of(folder: Path) -> dict[str, Any]:

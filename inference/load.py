@@ -18,6 +18,7 @@ from tailmatch.engine.card import Card
 from tailmatch.engine.checkpoint import load_weights
 from tailmatch.engine.device import pick_device
 from tailmatch.engine.options import Device
+from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import UserError
 from tailmatch.inference.config import Weights
 from tailmatch.inference.images import Images, Preprocess
@@ -27,7 +28,7 @@ from tailmatch.models.head import head_of
 
 Ranking = list[tuple[str, float]]  # the likeliest classes of an image, the most likely first
 EXPORTED = "model.safetensors"  # in a folder that `export --format hf` wrote
-FILES: dict[Weights, str] = {"last": "weights.safetensors", "selected": "selected.safetensors"}
+FILES = WEIGHTS_FILES
 
 
 class ShiftedLogits(nn.Module):

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from tailmatch.longtail.heads import replace_head
 from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
 from tailmatch.longtail.resolve import first_reweighed_epoch
 from tailmatch.longtail.task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
-from tailmatch.longtail.teacher import load_network, warn_if_near_chance
+from tailmatch.longtail.teacher import LoadedNetwork, load_network, read_network, warn_if_near_chance
 from tailmatch.longtail.two_stage import second_stage
 from tailmatch.losses.build import build_label_loss, build_loss
 from tailmatch.losses.catalog import LABEL_LOSSES
@@ -68,8 +67,8 @@ def rehearsed(config: LongtailConfig, device: torch.device, alone: bool = False)
         return task
     name = given.teacher
     if given.teacher_checkpoint is not None:
-        name, _ = _teacher_network(name, given.teacher_checkpoint, task.images)
-    untrained = replace(given, teacher=name, teacher_checkpoint=None)
+        name = _teacher_network(given, task.images).name
+    untrained = replace(given, teacher=name, teacher_checkpoint=None, teacher_weights="last")
     return with_teacher(task, replace(config, distillation=untrained), device)
 
 
@@ -197,9 +196,9 @@ def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.devic
     """The same task, learning from a teacher too."""
     images, options = task.images, config.distillation
     divergence = teacher_loss(config, images).to(device)
-    name, network = _teacher_network(options.teacher, options.teacher_checkpoint, images)
+    loaded = _teacher_network(options, images)
     layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
-    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    network = loaded.network.to(device, memory_format=layout)  # type: ignore[call-overload]
     teacher = FrozenTeacher(network, teacher_precision(config, device))
     assert isinstance(task.method, LabelsOnly)
     method = Distillation(
@@ -209,9 +208,7 @@ def with_teacher(task: LongtailTask, config: LongtailConfig, device: torch.devic
         label_weight=options.label_weight,
         kd_weight=1.0 if options.kd_weight is None else options.kd_weight,
     )
-    return replace(
-        task, method=method, teacher=_described(name, options.teacher_checkpoint, teacher, task.groups, images)
-    )
+    return replace(task, method=method, teacher=_described(loaded, options, teacher, task.groups, images))
 
 
 def teacher_precision(config: LongtailConfig, device: torch.device) -> Autocast:
@@ -219,20 +216,30 @@ def teacher_precision(config: LongtailConfig, device: torch.device) -> Autocast:
     return Autocast.pick("fp32" if config.run.precision == "fp32" else "auto", device)
 
 
-def _teacher_network(name: str | None, checkpoint: Path | None, images: Images) -> tuple[str, nn.Module]:
-    if checkpoint is None:  # a dry run on the embedded digits, before their teacher is trained
-        return str(name), build_model(str(name), images.num_classes, images.channels, images.image_size)
-    return load_network(name, checkpoint, images.num_classes, images.channels, images.image_size)
+def _teacher_network(options: DistillationOptions, images: Images) -> LoadedNetwork:
+    sizes = (images.num_classes, images.channels, images.image_size)
+    if options.teacher_checkpoint is None:  # a dry run on the embedded digits, before their teacher is trained
+        return LoadedNetwork(str(options.teacher), build_model(str(options.teacher), *sizes))
+    return read_network(options.teacher, options.teacher_checkpoint, *sizes, options.teacher_weights)
 
 
 def _described(
-    name: str, checkpoint: Path | None, teacher: FrozenTeacher, groups: Groups, images: Images
+    loaded: LoadedNetwork, options: DistillationOptions, teacher: FrozenTeacher, groups: Groups, images: Images
 ) -> Teacher | None:
-    if checkpoint is None:
+    if options.teacher_checkpoint is None:
         return None
+    if loaded.changes and World.from_environment().is_main:
+        print(f"teacher: the layers' names in {options.teacher_checkpoint}: {'; '.join(loaded.changes)}", flush=True)
     logits, accuracy = evaluated(teacher, images, groups)
-    warn_if_near_chance(name, accuracy, images.num_classes)
-    return Teacher(name=name, checkpoint=str(checkpoint), accuracy=accuracy, test_logits=logits)
+    warn_if_near_chance(loaded.name, accuracy, images.num_classes)
+    return Teacher(
+        name=loaded.name,
+        checkpoint=str(options.teacher_checkpoint),
+        weights=options.teacher_weights if options.teacher_checkpoint.is_dir() else None,
+        changes=loaded.changes,
+        accuracy=accuracy,
+        test_logits=logits,
+    )
 
 
 def _rule(dataset: str) -> str:

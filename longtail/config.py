@@ -9,6 +9,7 @@ import tyro
 from tailmatch.datasets.catalog import defaults_of, root_problems
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
 from tailmatch.engine.part_options import PartOptions, one_of, with_options
+from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import unknown_name
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.label_options import LabelLossOptions
@@ -66,6 +67,8 @@ class DistillationOptions:
     """The teacher's network; a run folder knows its own."""
     teacher_checkpoint: Path | None = None
     """Run folder, .safetensors, or a PyTorch state dict; on the embedded digits a teacher is trained without one."""
+    teacher_weights: Annotated[str, one_of(WEIGHTS_FILES)] = "last"
+    """Which weights of a run folder: those of its last step, or those that its validation images chose."""
     label_weight: float = 1.0
     """Weight of the loss against the labels."""
     kd_weight: float | None = None
@@ -87,7 +90,7 @@ class DistillationOptions:
     def problems(self) -> list[str]:
         given = ["label_weight", "prior_tau", "prior_rho", "prior_weight_rho"]
         given += [] if self.kd_weight is None else ["kd_weight"]
-        return at_least(self, 0, *given) + model_problems(self.teacher)
+        return at_least(self, 0, *given) + model_problems(self.teacher) + weights_problems(self.teacher_weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +203,18 @@ class LongtailConfig:
                 "give one of the two."
             )
         return found
+
+
+def weights_problems(weights: str) -> list[str]:
+    """What is wrong with the name of a run folder's weights, as a list for `problems`."""
+    if weights in WEIGHTS_FILES:
+        return []
+    if weights == "best-on-test":
+        return [
+            "teacher_weights best-on-test are not kept by a run, which does not choose on test images; take last or "
+            "selected (or give a file of such weights as --teacher-checkpoint)."
+        ]
+    return [str(unknown_name("weights", weights, WEIGHTS_FILES))]
 
 
 def model_problems(name: str | None) -> list[str]:

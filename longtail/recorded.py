@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailmatch.engine.config import read_recipe, word_of
-from tailmatch.engine.recorded import is_finished
+from tailmatch.engine.recorded import WEIGHTS_FILES, is_finished
 from tailmatch.errors import UserError
 from tailmatch.longtail.config import LongtailConfig
 
@@ -21,6 +21,17 @@ class RecordedNetwork:
     model: str
     head: str = "linear"
     scale: float | None = None
+
+
+def weights_of(folder: Path, which: str) -> Path:
+    """The file of a finished run's weights, `last` or `selected`."""
+    file = folder / WEIGHTS_FILES[which]
+    if which == "selected" and not file.is_file():
+        raise UserError(
+            f"{folder} has no {file.name}: it was trained without validation images, so none could choose weights; "
+            "take the last ones (--teacher-weights last), or train it with --val-fraction."
+        )
+    return file
 
 
 def recorded_network(folder: Path) -> RecordedNetwork:

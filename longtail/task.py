@@ -29,9 +29,16 @@ class Teacher:
     checkpoint: str
     accuracy: Accuracy
     test_logits: Tensor
+    weights: str | None = None
+    """Which of a run folder's; None for a file."""
+    changes: tuple[str, ...] = ()
+    """What was done to the names of its layers."""
 
     def facts(self) -> dict[str, Any]:
-        return {"teacher": {"name": self.name, "checkpoint": self.checkpoint, "accuracy": self.accuracy}}
+        said: dict[str, Any] = {"name": self.name, "checkpoint": self.checkpoint}
+        said |= {} if self.weights is None else {"weights": self.weights}
+        said |= {"renamed": list(self.changes)} if self.changes else {}
+        return {"teacher": {**said, "accuracy": self.accuracy}}
 
 
 @dataclass(frozen=True, kw_only=True)

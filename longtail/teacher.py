@@ -1,4 +1,5 @@
-"""Trained networks from a run folder, a .safetensors file, or a PyTorch state dict (such as torchvision's).
+"""Trained networks from a run folder, a .safetensors file, or a PyTorch state dict (torchvision's, or of the authors of
+long-tailed methods).
 
 Teachers come from here, and what second stages start from.
 
@@ -6,36 +7,50 @@ Nothing is unpickled but tensors. A checkpoint that does not fit its network is 
 or too many, and with what has most likely happened.
 """
 
-import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tailmatch.engine.evaluation import Accuracy, show
 from tailmatch.errors import UserError
+from tailmatch.longtail.foreign_names import Renamed, tensors_of, under_our_names
 from tailmatch.longtail.heads import replace_head
-from tailmatch.longtail.recorded import recorded_network
+from tailmatch.longtail.recorded import recorded_network, weights_of
 from tailmatch.models.build import build_model
+from tailmatch.models.head import head_of
 
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
-_CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 _SHOWN = 3
 
 
+class LoadedNetwork(NamedTuple):
+    """A trained network."""
+
+    name: str
+    network: nn.Module
+    changes: tuple[str, ...] = ()
+    """What was done to the names of a checkpoint that names its layers otherwise."""
+
+
 def load_network(
-    name: str | None, checkpoint: Path, num_classes: int, channels: int, image_size: int
+    name: str | None, checkpoint: Path, num_classes: int, channels: int, image_size: int, weights: str = "last"
 ) -> tuple[str, nn.Module]:
-    """The network's name, and the network with the checkpoint's weights.
+    """The network's name, and the network with the checkpoint's weights; the arguments are those of `read_network`."""
+    return read_network(name, checkpoint, num_classes, channels, image_size, weights)[:2]
+
+
+def read_network(
+    name: str | None, checkpoint: Path, num_classes: int, channels: int, image_size: int, weights: str = "last"
+) -> LoadedNetwork:
+    """A trained network from a checkpoint.
 
     Args:
         name: the network; None where `checkpoint` is a run folder, which knows it.
+        weights: which of a run folder: the `last`, or those `selected` on validation images.
     """
     head, scale = "linear", None
     if not checkpoint.exists():
@@ -45,41 +60,45 @@ def load_network(
         if name is not None and name != recorded.model:
             raise UserError(f"{checkpoint} holds a {recorded.model}, not a {name}; leave out --teacher.")
         head, scale = recorded.head, recorded.scale
-        name, checkpoint = recorded.model, checkpoint / "weights.safetensors"
+        name, checkpoint = recorded.model, weights_of(checkpoint, weights)
+    elif weights != "last":
+        raise UserError(f"{checkpoint} is a file, which has one set of weights; --teacher-weights is for run folders.")
     if name is None:
         raise UserError(
             f"{checkpoint} does not say which network it is of; give --teacher, such as --teacher resnet50."
         )
-    state = read_state(checkpoint)
     model = build_model(name, num_classes, channels, image_size)
     if head != "linear":
         replace_head(model, head, scale=scale)
+    classifier = head_of(model)
+    state, changes = under_our_names(
+        read_state(checkpoint), next(name for name, module in model.named_modules() if module is classifier)
+    )
     check_fits(model, state, name, checkpoint)
     model.load_state_dict(state, strict=False)  # old checkpoints lack BatchNorm's counters, which nothing reads
-    return name, model
+    return LoadedNetwork(name, model, changes)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under their plain names."""
+def read_state(path: Path) -> Renamed:
+    """The tensors of a checkpoint under its own names, without wrappers."""
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError):
-        # Their messages are of pickle's inner workings, and none tells a broken file from one that holds more.
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except Exception:
+        # A file of something else can end in any error of pickle's inner workings (text as a checkpoint: an IndexError,
+        # say), and none tells a broken file from one that holds more.
         raise UserError(
             f"{path} is neither a PyTorch nor a safetensors checkpoint of tensors alone; where it is known to be good, "
             "save it again as torch.save(model.state_dict(), path)."
         ) from None
-    for container in _CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
-            content = content[container]
-            break
-    tensors = {_WRAPPERS.sub("", str(key)): value for key, value in _items(content) if isinstance(value, Tensor)}
-    if not tensors:
+    found = tensors_of(content)
+    if not found.state:
         raise UserError(f"{path} holds no state dict: expected tensors by layer, or a dict with 'state_dict'.")
-    return tensors
+    return found
 
 
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], name: str, path: Path) -> None:
@@ -145,10 +164,6 @@ def warn_if_near_chance(name: str, accuracy: Accuracy, num_classes: int) -> None
             file=sys.stderr,
             flush=True,
         )
-
-
-def _items(content: Any) -> Iterable[tuple[object, object]]:
-    return content.items() if isinstance(content, Mapping) else ()
 
 
 def _listed(keys: list[str]) -> str:

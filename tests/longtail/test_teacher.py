@@ -1,22 +1,27 @@
 """Teachers from every kind of checkpoint, and every way one can be wrong."""
 
+import itertools
+import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tailmatch.engine.checkpoint import save_weights
 from tailmatch.engine.options import Precision, RunOptions
 from tailmatch.errors import UserError
 from tailmatch.longtail.build import teacher_precision
 from tailmatch.longtail.config import LongtailConfig
-from tailmatch.longtail.teacher import load_network, warn_if_near_chance
-from tailmatch.models import build_model
+from tailmatch.longtail.teacher import load_network, read_network, warn_if_near_chance
+from tailmatch.models import build_model, head_of
+from tests.longtail.conftest import Longtail
 
 NAME = "wrn-10-1"
+State = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ MISFITS = {
     "classes": (r"2 layers of another shape \(fc\.weight, fc\.bias\).*trained for 10 classes.*has 7"),
     "deeper": r"18 layers? unexpected|layers unexpected .*deeper network",
     "shallower": r"layers missing .*shallower network",
-    "wrapped": r"All its names begin with 'encoder\.'",
+    "wrapped": r"All its names begin with 'backbone\.'",
     "another": r"layers missing .*layers unexpected .*another kind of network",
     "wider": r"of another shape .*narrower or wider",
 }
@@ -89,7 +94,7 @@ def test_a_misfit_names_layers_and_cause(tmp_path: Path, state: dict[str, torch.
     elif kind == "shallower":
         name = "wrn-16-1"
     elif kind == "wrapped":
-        state = {f"encoder.{key}": value for key, value in state.items()}
+        state = {f"backbone.{key}": value for key, value in state.items()}
     elif kind == "another":
         state = build_model("resnet20", 10, 1, 8).state_dict()
     elif kind == "wider":
@@ -122,8 +127,17 @@ def test_refuses_what_is_no_checkpoint(tmp_path: Path, state: dict[str, torch.Te
     for name in (NAME, None):
         with pytest.raises(UserError, match=r"There is no checkpoint .*absent\.pth"):
             load(tmp_path / "absent.pth", name)
-    for name in ("broken.pth", "broken.safetensors"):
-        (tmp_path / name).write_bytes(b"not a checkpoint at all")
+    junk = (
+        b"not a checkpoint at all",
+        b"",
+        b"lr: 0.1\nepochs: 90\n",
+        b"(dp0\n.",
+        bytes(range(256)),
+        b"PK\x03\x04broken",
+        b"\x80\x02}q",
+    )
+    for name, content in itertools.product(("broken.pth", "broken.safetensors", "notes.txt"), junk):
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(
             UserError, match=r"is neither a PyTorch nor a safetensors checkpoint of tensors alone; where"
         ):
@@ -158,3 +172,117 @@ def test_warns_loudly_of_a_teacher_near_chance(capsys: pytest.CaptureFixture[str
     warn_if_near_chance("resnet50", {"all": 0.2, **nothing}, 10)
     warn_if_near_chance("resnet50", {"all": 0.48, **nothing}, 1000)
     assert capsys.readouterr().err == ""
+
+
+def of_two_parts(state: State) -> dict[str, object]:
+    """As classifier-balancing saves a network after its best epoch."""
+    parts: dict[str, State] = {"feat_model": {}, "classifier": {}}
+    for key, value in state.items():
+        parts["classifier" if key.startswith("fc.") else "feat_model"][f"module.{key}"] = value
+    return {"epoch": 90, "best_epoch": 88, "state_dict_best": parts, "best_acc": 0.44, "centroids": None}
+
+
+def contrastive(state: State) -> dict[str, object]:
+    """As PaCo, and DKL's scripts for it, do."""
+    renamed = {f"module.encoder_q.{key}": value for key, value in state.items() if not key.startswith("fc.")}
+    renamed |= {key.replace("_q.", "_k."): torch.zeros_like(value) for key, value in renamed.items()}
+    renamed |= {f"module.encoder_q.fc.{layer}.weight": torch.randn(4, 4) for layer in (0, 2, 4)}
+    renamed |= {f"module.linear.{key}": state[f"fc.{key}"] for key in ("weight", "bias")}
+    renamed |= {"module.queue": torch.randn(8, 4), "module.queue_l": torch.zeros(8), "module.queue_ptr": torch.zeros(1)}
+    return {"epoch": 400, "arch": "resnet50", "state_dict": renamed}
+
+
+AUTHORS = {
+    "two parts": (
+        of_two_parts,
+        ("taken from 'state_dict_best'", "feat_model.* read as *", "classifier.fc.* read as fc.*"),
+    ),
+    "encoder": (
+        lambda state: {"state_dict": {f"module.encoder.{key}": value for key, value in state.items()}},
+        ("module.* read as *", "encoder.* read as *"),
+    ),
+    "contrastive": (
+        contrastive,
+        ("encoder_q.* read as *", "linear.* read as fc.*", "left out encoder_k.*, encoder_q.fc.*, queue*"),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", list(AUTHORS))
+def test_reads_the_authors_forms_and_says_what_it_renamed(tmp_path: Path, state: State, form: str) -> None:
+    save, said = AUTHORS[form]
+    torch.save(save(state), tmp_path / "teacher.pth")
+    _, network, changes = read_network(NAME, tmp_path / "teacher.pth", 10, 1, 8)
+    own = network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in state.items())
+    assert set(said) <= set(changes)
+
+
+def test_the_factors_of_a_learned_scaling_are_multiplied_into_the_classifier(tmp_path: Path, state: State) -> None:
+    saved, scales = of_two_parts(state), torch.rand(10) + 0.5
+    saved["state_dict_best"]["classifier"]["scales"] = scales  # type: ignore[index]
+    torch.save(saved, tmp_path / "teacher.pth")
+    _, network, changes = read_network(NAME, tmp_path / "teacher.pth", 10, 1, 8)
+    plain = build_model(NAME, 10, 1, 8)
+    plain.load_state_dict(state)
+    images = torch.randn(5, 1, 8, 8)
+    torch.testing.assert_close(network.eval()(images), plain.eval()(images) * scales)
+    assert "classifier.scales multiplied into the classifier" in changes
+
+
+def test_an_authors_form_of_another_network_is_refused_with_its_layers(tmp_path: Path, state: State) -> None:
+    saved = of_two_parts(state)
+    saved["state_dict_best"]["feat_model"]["module.fc_add.weight"] = torch.zeros(512, 2048)  # type: ignore[index]
+    torch.save(saved, tmp_path / "extra.pth")
+    with pytest.raises(UserError, match=r"1 layers unexpected \(fc_add\.weight\)"):
+        load(tmp_path / "extra.pth")
+    torch.save(contrastive(build_model("wrn-16-1", 10, 1, 8).state_dict()), tmp_path / "deeper.pth")
+    with pytest.raises(UserError, match=r"layers unexpected .*deeper network"):
+        load(tmp_path / "deeper.pth")
+
+
+def test_a_run_says_and_records_how_it_read_its_teacher(
+    longtail: Longtail, plain_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = load_file(plain_run / "weights.safetensors")
+    torch.save({"state_dict": {f"module.encoder.{key}": value for key, value in weights.items()}}, tmp_path / "t.pth")
+    words = ("--loss", "kl", "--teacher", "wrn-digits", "--teacher-checkpoint", tmp_path / "t.pth")
+    assert longtail(*words, "--steps", 2, "--out", tmp_path / "run") == 0
+    assert f"names in {tmp_path / 't.pth'}: module.* read as *; encoder.* read as *" in capsys.readouterr().out
+    teacher = json.loads((tmp_path / "run" / "result.json").read_text())["teacher"]
+    assert teacher["renamed"] == ["module.* read as *", "encoder.* read as *"]
+    (tmp_path / "notes.txt").write_text("to do: train a teacher\n")
+    assert longtail(*words[:-1], tmp_path / "notes.txt", "--steps", 2, "--out", tmp_path / "other") == 2
+    refused = capsys.readouterr().err
+    assert "tensors alone" in refused
+    assert "Traceback" not in refused
+
+
+def test_the_weights_of_a_run_folder_are_chosen_by_name(
+    longtail: Longtail, plain_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(plain_run, tmp_path / "teacher")
+    selected = {
+        key: value + 1 if key == "fc.bias" else value
+        for key, value in load_file(folder / "weights.safetensors").items()
+    }
+    save_file(selected, folder / "selected.safetensors")
+    for weights, more in (("last", 0), ("selected", 1)):
+        _, network = load_network(None, folder, 10, 1, 8, weights)
+        own = load_file(folder / "weights.safetensors")["fc.bias"] + more
+        torch.testing.assert_close(head_of(network).bias, own, rtol=0, atol=0, check_dtype=False)
+    words = ("--loss", "kl", "--steps", 2, "--teacher-checkpoint", folder)
+    assert longtail(*words, "--teacher-weights", "selected", "--out", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["teacher"]["weights"] == "selected"
+    (folder / "selected.safetensors").unlink()
+    for which, said in (
+        ("selected", "has no selected.safetensors: it was trained without validation images"),
+        ("best-on-test", "are not kept by a run, which does not choose on test images"),
+        ("best", "last, selected"),
+    ):
+        capsys.readouterr()
+        assert longtail(*words, "--teacher-weights", which, "--out", tmp_path / "other") == 2
+        assert said in capsys.readouterr().err
+    torch.save({}, tmp_path / "file.pth")
+    with pytest.raises(UserError, match="is a file, which has one set of weights"):
+        load_network(NAME, tmp_path / "file.pth", 10, 1, 8, "selected")
