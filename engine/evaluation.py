@@ -1,16 +1,26 @@
 """What the evaluations of a run add up to: the last, the best, the median of the last twenty, and the selected one."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES, Groups, group_accuracy
 
 LAST = 20
 Accuracy = dict[str, float | None]  # {"all", "many", "medium", "few"}; None for an empty group
+
+
+@torch.inference_mode()
+def over_parts(function: Callable[[Tensor], Tensor] | nn.Module, parts: Iterable[Tensor]) -> Tensor:
+    """What a model in evaluation mode (or another function of images) gives for all parts, in float32 [N, ...]."""
+    if isinstance(function, nn.Module):
+        function.eval()
+    return torch.cat([function(part).float() for part in parts])
 
 
 def accuracy_of(logits: Tensor, labels: Tensor, groups: Groups) -> Accuracy:

@@ -57,21 +57,28 @@ def value_problems(options: Mapping[str, Option], values: Mapping[str, Any], pre
     return found
 
 
-class PartOptions:
+class WithOptions:
+    """A group of options with those of parts among them, which are attributes as well."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def given(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of these options that were set."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class PartOptions(WithOptions):
     """A part by its name, beside the options of all parts of its kind."""
 
     kind: ClassVar[str]
     catalog: ClassVar[Mapping[str, Part]]
     name: Any
 
-    if TYPE_CHECKING:  # the options are attributes
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    def given(self) -> dict[str, Any]:
-        """The options that were set."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if value is not None}
+    def given(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        own = (field.name for field in fields(self) if field.name != "name")  # type: ignore[arg-type]
+        return super().given(own if names is None else names)
 
     def left_out(self) -> dict[str, str]:
         """What --help says of the options that are left out: the chosen part's own defaults."""

@@ -8,12 +8,12 @@ Shape suffixes: B images of a step, N of a whole split.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailmatch.datasets.base import Dataset, ImageSet
 from tailmatch.datasets.files.file_set import FileSet
@@ -186,14 +186,6 @@ class ImagesInFiles(Images):
 
     def close(self) -> None:
         self._training.close()
-
-
-@torch.inference_mode()
-def over_split(function: Callable[[Tensor], Tensor] | nn.Module, images: Images, split: str) -> Tensor:
-    """What a model in evaluation mode (or another function of images) gives for a whole split, in float32 [N, ...]."""
-    if isinstance(function, nn.Module):
-        function.eval()
-    return torch.cat([function(part).float() for part in images.split(split)])
 
 
 def _bytes_of(images: ImageSet) -> tuple[memoryview, memoryview]:

@@ -11,12 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tailmatch.analysis.groups import Groups
 from tailmatch.engine.card import Card
 from tailmatch.engine.evaluated import moving_norms
-from tailmatch.engine.evaluation import Accuracy, accuracy_of
+from tailmatch.engine.evaluation import Accuracy, accuracy_of, over_parts
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.task import StepResult, Task
 from tailmatch.longtail.distillation import Distillation, LabelsOnly
 from tailmatch.longtail.heads import kind_of
-from tailmatch.longtail.images import Images, over_split
+from tailmatch.longtail.images import Images
+from tailmatch.losses.frequency import log_prior
 
 EFFECTIVE_BETA = 0.9999  # of deferred re-weighting, as LDAM-DRW has it (arXiv 1906.07413)
 
@@ -67,8 +68,7 @@ class LogitShift:
     tau: float = 0.0
 
     def __call__(self, logits: Tensor, class_counts: Tensor) -> Tensor:
-        counts = class_counts.to(logits).clamp_min(1)
-        return logits - self.tau * (counts / counts.sum()).log()
+        return logits - self.tau * log_prior(class_counts, like=logits)
 
 
 @dataclass(kw_only=True)
@@ -112,7 +112,7 @@ class LongtailTask(Task):
             self.method.label_loss.reweigh(EFFECTIVE_BETA)
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
-        return self.shift(over_split(model, self.images, split), self.train_class_counts)
+        return self.shift(over_parts(model, self.images.split(split)), self.train_class_counts)
 
     def statistics_sample(self) -> Iterator[Tensor]:
         return self.images.sample()
@@ -163,5 +163,5 @@ class LongtailTask(Task):
 
 def evaluated(model: Callable[[Tensor], Tensor], images: Images, groups: Groups) -> tuple[Tensor, Accuracy]:
     """A network's test logits and accuracy."""
-    logits = over_split(model, images, "test")
+    logits = over_parts(model, images.split("test"))
     return logits, accuracy_of(logits, images.labels["test"], groups)

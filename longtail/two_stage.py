@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tailmatch.engine.evaluation import over_parts
 from tailmatch.errors import UserError
 from tailmatch.longtail.heads import CosineLinear, ScaledLinear, replace_head
-from tailmatch.longtail.images import Images, over_split
+from tailmatch.longtail.images import Images
 from tailmatch.longtail.task import TrainedPart
 from tailmatch.models.head import forward_with_features, head_of
 
@@ -77,7 +78,7 @@ def best_tau(model: nn.Module, images: Images) -> float:
             "train the first stage with --val-fraction."
         )
     head = head_of(model)
-    features_ND = over_split(lambda part: forward_with_features(model.eval(), part)[1], images, "val")
+    features_ND = over_parts(lambda part: forward_with_features(model.eval(), part)[1], images.split("val"))
     weight_CD, labels_N = head.weight.detach(), images.labels["val"]
     norms_C1 = weight_CD.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
@@ -97,7 +98,7 @@ def class_mean(right_N: Tensor, labels_N: Tensor) -> Tensor:
 @torch.no_grad()
 def class_mean_head(model: nn.Module, images: Images) -> CosineLinear:
     """The classifier whose weights are the mean training features; a class without images gets none (logit 0)."""
-    features_ND = over_split(lambda part: forward_with_features(model.eval(), part)[1], images, "train")
+    features_ND = over_parts(lambda part: forward_with_features(model.eval(), part)[1], images.split("train"))
     labels_N = images.labels["train"]
     means_CD = torch.zeros(images.num_classes, features_ND.shape[1], device=features_ND.device)
     means_CD.index_add_(0, labels_N, features_ND)

@@ -12,6 +12,7 @@ from tailmatch.ssl.batches import Batch as Batch
 from tailmatch.ssl.batches import Views as Views
 from tailmatch.ssl.build import Parts as Parts
 from tailmatch.ssl.build import build_task as build_task
+from tailmatch.ssl.catalog import ADD_ONS as ADD_ONS
 from tailmatch.ssl.config import AlgorithmOptions as AlgorithmOptions
 from tailmatch.ssl.config import ConsistencyOptions as ConsistencyOptions
 from tailmatch.ssl.config import SSLConfig as SSLConfig
@@ -19,7 +20,6 @@ from tailmatch.ssl.data_options import DataOptions as DataOptions
 from tailmatch.ssl.predictions import Forward as Forward
 from tailmatch.ssl.predictions import Predictions as Predictions
 from tailmatch.ssl.predictions import PseudoLabels as PseudoLabels
-from tailmatch.ssl.presets import ADD_ONS as ADD_ONS
 from tailmatch.ssl.presets import PRESETS as PRESETS
 from tailmatch.ssl.presets import Preset as Preset
 from tailmatch.ssl.resolve import resolved as resolved

@@ -8,10 +8,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tailmatch.engine.distributed import max_over_processes, mean_over_processes, sum_over_processes
-from tailmatch.errors import unknown_name
-from tailmatch.ssl.acceptance import Acceptance, DashThreshold, FixedThreshold, RelativeThreshold
+from tailmatch.ssl.acceptance import Acceptance
 from tailmatch.ssl.predictions import Predictions
-from tailmatch.ssl.presets import ACCEPTANCES
 
 MOMENTUM = 0.999  # of running means, in both papers
 _SMALLEST = 1e-12
@@ -134,31 +132,6 @@ class GaussianWeight(Acceptance):
     def thresholds(self) -> Tensor:
         """The confidence from which an image counts in full."""
         return self.mu
-
-
-def build_acceptance(
-    name: str,
-    num_classes: int,
-    *,
-    threshold: float | None = 0.95,
-    momentum: float = MOMENTUM,
-    fairness_weight: float | None = None,
-    unlabeled_count: int = 0,
-    steps: int = 0,
-) -> Acceptance:
-    """The rule `name` of `presets.ACCEPTANCES`; each takes of the options what it needs."""
-    rules = {
-        "all": lambda: Acceptance(),
-        "fixed": lambda: FixedThreshold(threshold or 0.0),
-        "curriculum": lambda: CurriculumThreshold(threshold or 0.0, num_classes, unlabeled_count),
-        "self-adaptive": lambda: SelfAdaptiveThreshold(num_classes, fairness_weight or 0.0, momentum),
-        "gaussian": lambda: GaussianWeight(num_classes, momentum),
-        "relative": lambda: RelativeThreshold(threshold or 0.0),
-        "dash": lambda: DashThreshold(steps),
-    }
-    if name not in rules:
-        raise unknown_name("acceptance", name, ACCEPTANCES)
-    return rules[name]()
 
 
 def _histogram(classes: Tensor, num_classes: int) -> Tensor:

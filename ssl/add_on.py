@@ -6,7 +6,6 @@ Add-ons are asked in the order in which they were given, each in its own file. T
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from tailmatch.ssl.batches import Batches
@@ -62,8 +61,3 @@ class AddOn(nn.Module):
     def evaluated(self, logits_NC: Tensor) -> Tensor:
         """The logits of an evaluation, before the most likely class is taken."""
         return logits_NC
-
-
-def log_prior(counts: Tensor) -> Tensor:
-    """log pi of these numbers of images, [C]; a class without any counts as a hundredth of an image."""
-    return torch.log(counts.float().clamp_min(0.01) / counts.sum())

@@ -7,7 +7,8 @@ ordinary network.
 
 from torch import Tensor
 
-from tailmatch.ssl.add_on import AddOn, Setting, log_prior
+from tailmatch.losses.frequency import log_prior
+from tailmatch.ssl.add_on import AddOn, Setting
 
 
 class AdjustedTraining(AddOn):

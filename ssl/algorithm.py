@@ -109,34 +109,21 @@ class Consistency(nn.Module):
 
     def pseudo_labels(self, seen: Forward) -> PseudoLabels:
         """From the teacher's logits to what the student is to agree with, and how much."""
-        target_UC = seen.logits.teacher
-        predictions = Predictions(
-            unlabeled=softmax(target_UC.detach(), 1),
-            labeled=softmax(seen.logits.labeled.detach(), 1),
-            labels=seen.batch.labels,
-            index=seen.batch.index,
-            step=seen.step,
-        )
-        if self.alignment.shifts_targets:
-            target_UC = self.align(target_UC, predictions)
+        target_UC, is_shifted = seen.logits.teacher, self.alignment.shifts_targets
+        if is_shifted:
+            target_UC = self.aligned(target_UC, seen)
         for add_on in self.add_ons:
             target_UC = add_on.refine(target_UC, seen)
-        if self.add_ons:
-            predictions.unlabeled = softmax(target_UC.detach(), 1)
-        if not self.alignment.shifts_targets:
-            # Last, so that an image's weight is judged on the very prediction that its label is taken from.
-            self.align(target_UC, predictions)
-        return PseudoLabels(target_UC.argmax(1), self.acceptance(predictions), self.targets(target_UC))
+        # Last, so that an image's weight is judged on the very prediction that its label is taken from.
+        judged_UC = target_UC if is_shifted else self.aligned(target_UC, seen)
+        weight_U = self.acceptance(predictions_of(judged_UC, seen))
+        return PseudoLabels(target_UC.argmax(1), weight_U, self.targets(target_UC))
 
-    def align(self, logits_UC: Tensor, predictions: Predictions) -> Tensor:
-        """The logits after the alignment, which has seen the predictions before it and changes them alike."""
-        self.alignment.observe(predictions)
+    def aligned(self, logits_UC: Tensor, seen: Forward) -> Tensor:
+        """The logits after the alignment, whose running means have taken in what these predict."""
+        self.alignment.observe(predictions_of(logits_UC, seen))
         shift_C = self.alignment.shift()
-        if shift_C is None:
-            return logits_UC
-        aligned_UC = logits_UC + shift_C
-        predictions.unlabeled = softmax(aligned_UC.detach(), 1)
-        return aligned_UC
+        return logits_UC if shift_C is None else logits_UC + shift_C
 
     def look(self, model: nn.Module, batch: Batch, step: int, averaged: nn.Module | None) -> Forward:
         """One forward of all views that the network itself sees, so that each takes part in BatchNorm's statistics."""
@@ -178,3 +165,14 @@ def supervised_loss(logits_BC: Tensor, labels_B: Tensor, add_ons: Sequence[AddOn
     for add_on in add_ons:
         logits_BC = add_on.adjust(logits_BC)
     return cross_entropy(logits_BC, labels_B)
+
+
+def predictions_of(logits_UC: Tensor, seen: Forward) -> Predictions:
+    """What these logits say of the unlabelled images, beside what is known of the labelled ones."""
+    return Predictions(
+        unlabeled=softmax(logits_UC.detach(), 1),
+        labeled=softmax(seen.logits.labeled.detach(), 1),
+        labels=seen.batch.labels,
+        index=seen.batch.index,
+        step=seen.step,
+    )

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.engine.distributed import mean_over_processes
-from tailmatch.errors import unknown_name
 from tailmatch.ssl.predictions import Predictions
-from tailmatch.ssl.presets import ALIGNMENTS
 
 MOMENTUM = 0.999  # of the running means (USB; ReMixMatch, and AdaMatch for unlabelled images, average 128 batches)
 _SMALLEST = 1e-6
@@ -71,12 +69,3 @@ class UniformAlignment(DistributionAlignment):
 
     def shift(self) -> Tensor:
         return -(self.unlabeled_mean + _SMALLEST).log()
-
-
-def build_alignment(name: str, num_classes: int, momentum: float) -> Alignment:
-    """The alignment `name` of `presets.ALIGNMENTS`."""
-    if name not in ALIGNMENTS:
-        raise unknown_name("alignment", name, ALIGNMENTS)
-    if name == "none":
-        return Alignment()
-    return (DistributionAlignment if name == "distribution" else UniformAlignment)(num_classes, momentum)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from tailmatch.datasets.own_data import name_of
 from tailmatch.datasets.splits import split_fingerprint, ssl_split, unlabeled_profile
 from tailmatch.datasets.strong_augment import STRONG_POOL, StrongAugment
 from tailmatch.datasets.weak_augment import WeakAugment
+from tailmatch.declare import build
 from tailmatch.engine.distributed import World
 from tailmatch.engine.options import RunOptions
 from tailmatch.errors import UserError
@@ -22,18 +24,16 @@ from tailmatch.losses.modules import TeacherLoss
 from tailmatch.models.build import build_model
 from tailmatch.models.head import head_of
 from tailmatch.ssl.acceptance import Acceptance
-from tailmatch.ssl.adaptive_acceptance import build_acceptance
 from tailmatch.ssl.add_on import AddOn, Setting
-from tailmatch.ssl.add_ons import build_add_ons
 from tailmatch.ssl.algorithm import Consistency, Supervised
-from tailmatch.ssl.alignment import Alignment, build_alignment
+from tailmatch.ssl.alignment import Alignment
 from tailmatch.ssl.batches import Batches, Views
 from tailmatch.ssl.card import network_in
+from tailmatch.ssl.catalog import ADD_ONS, CHOSEN
 from tailmatch.ssl.config import SSLConfig
 from tailmatch.ssl.data_options import DataOptions
 from tailmatch.ssl.presets import PRESETS
 from tailmatch.ssl.resolve import base_of
-from tailmatch.ssl.targets import build_targets
 from tailmatch.ssl.task import SSLTask
 
 TINY_IMAGE = 16
@@ -163,21 +163,16 @@ def build_algorithm(
     chosen, steps = config.algorithm, config.optim.steps or 0
     if not PRESETS[chosen.algorithm].unlabeled:
         return Supervised(add_ons)
-    momentum = chosen.running_momentum if chosen.running_momentum is not None else 0.999
+    facts = {"num_classes": num_classes, "unlabeled_count": unlabeled_count, "steps": steps}
+
+    def chosen_part(kind: str) -> Any:
+        name = getattr(chosen, kind)
+        options = {option: getattr(chosen, option) for option in CHOSEN[kind][name].options}
+        return getattr(parts, kind) or build(kind, name, CHOSEN[kind], facts, options)
+
     return Consistency(
         loss=parts.loss or build_loss(config.loss.name, num_classes, **config.loss.given()),
-        targets=parts.targets or build_targets(chosen.targets or "hard", chosen.sharpening),
-        acceptance=parts.acceptance
-        or build_acceptance(
-            chosen.acceptance or "fixed",
-            num_classes,
-            threshold=chosen.threshold,
-            momentum=momentum,
-            fairness_weight=chosen.fairness_weight,
-            unlabeled_count=unlabeled_count,
-            steps=steps,
-        ),
-        alignment=parts.alignment or build_alignment(chosen.alignment or "none", num_classes, momentum),
+        **{kind: chosen_part(kind) for kind in CHOSEN},
         teacher=chosen.teacher or "online",
         student_view=chosen.student_view or "strong",
         unlabeled_weight=1.0 if chosen.unlabeled_weight is None else chosen.unlabeled_weight,
@@ -269,4 +264,4 @@ def _add_ons(config: SSLConfig, model: nn.Module, labeled_counts: Tensor, unlabe
         threshold=0.95 if chosen.threshold is None else chosen.threshold,
         strength=chosen.adjustment,
     )
-    return build_add_ons(chosen.add_on, setting)
+    return [build("add-on", name, ADD_ONS, {"setting": setting}, {}) for name in chosen.add_on]

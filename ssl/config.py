@@ -10,16 +10,18 @@ import tyro
 
 from tailmatch.datasets.catalog import defaults_of
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, at_least
-from tailmatch.engine.part_options import PartOptions, one_of, with_options
+from tailmatch.engine.part_options import PartOptions, WithOptions, one_of, value_problems, with_options
 from tailmatch.errors import unknown_name
 from tailmatch.losses.catalog import LOSSES
 from tailmatch.models.catalog import check_model_name
+from tailmatch.ssl.catalog import ACCEPTANCES, ADD_ONS, ALIGNMENTS, CHOSEN, OPTIONS, TARGETS
 from tailmatch.ssl.data_options import DataOptions
-from tailmatch.ssl.presets import ACCEPTANCES, ADD_ONS, ALIGNMENTS, PRESETS, STUDENT_VIEWS, TARGETS, TEACHERS
+from tailmatch.ssl.presets import PRESETS, STUDENT_VIEWS, TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlgorithmOptions:
+@with_options(**CHOSEN)
+class AlgorithmOptions(WithOptions):
     """The algorithm, and its parts where they differ from the published ones."""
 
     algorithm: Annotated[str, one_of(PRESETS)] = "fixmatch"
@@ -30,20 +32,12 @@ class AlgorithmOptions:
     """Who makes the pseudo-labels: the network itself or its moving average."""
     targets: Annotated[str | None, one_of(TARGETS)] = None
     """What they are: the most likely class, the whole prediction, or a sharpened one."""
-    sharpening: float | None = None
-    """Temperature of sharpened targets."""
     student_view: Annotated[str | None, one_of(STUDENT_VIEWS)] = None
     """What is trained to agree with them: a strong view, another weak one, or the very view they come from."""
     acceptance: Annotated[str | None, one_of(ACCEPTANCES)] = None
     """Which of them count."""
-    threshold: float | None = None
-    """Confidence from which one is accepted (fixed, curriculum, relative)."""
-    fairness_weight: float | None = None
-    """Weight of FreeMatch's fairness term (self-adaptive)."""
     alignment: Annotated[str | None, one_of(ALIGNMENTS)] = None
     """What they look like together: as they are, like the labelled predictions, or judged as if classes were even."""
-    running_momentum: float | None = None
-    """Momentum of the running means of self-adaptive, gaussian and the alignments."""
     unlabeled_weight: float | None = None
     """Weight of the consistency loss (lambda)."""
     unlabeled_warmup: float | None = None
@@ -54,28 +48,14 @@ class AlgorithmOptions:
     """Strength (tau) of logit adjustment."""
 
     def problems(self) -> list[str]:
-        given = ("fairness_weight", "unlabeled_weight")
-        found = at_least(self, 0, "adjustment", *(name for name in given if getattr(self, name) is not None))
-        for name in ("threshold", "unlabeled_warmup"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                found.append(f"{name} must lie in [0, 1], got {value}.")
-        if self.running_momentum is not None and not 0 <= self.running_momentum < 1:
-            found.append(f"running_momentum must lie in [0, 1), got {self.running_momentum}.")
-        if self.sharpening is not None and not 0 < self.sharpening <= 1:
-            found.append(f"sharpening must lie in (0, 1], got {self.sharpening}.")
-        choices = {
-            "algorithm": PRESETS,
-            "teacher": TEACHERS,
-            "targets": TARGETS,
-            "student_view": STUDENT_VIEWS,
-            "acceptance": ACCEPTANCES,
-            "alignment": ALIGNMENTS,
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value is not None and value not in allowed:
-                found.append(str(unknown_name(name.replace("_", " "), value, allowed)))
+        found = at_least(self, 0, "adjustment", *(["unlabeled_weight"] if self.unlabeled_weight is not None else []))
+        if self.unlabeled_warmup is not None and not 0 <= self.unlabeled_warmup <= 1:
+            found.append(f"unlabeled_warmup must lie in [0, 1], got {self.unlabeled_warmup}.")
+        found += value_problems(OPTIONS, self.given(OPTIONS))
+        choices = {"algorithm": PRESETS, "teacher": TEACHERS, "student_view": STUDENT_VIEWS, **CHOSEN}
+        for name, value in self.given(choices).items():
+            if value not in choices[name]:
+                found.append(str(unknown_name(name.replace("_", " "), value, choices[name])))
         found += [str(unknown_name("add-on", name, ADD_ONS)) for name in self.add_on if name not in ADD_ONS]
         if self.model is not None:
             try:

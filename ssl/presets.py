@@ -4,16 +4,12 @@ Free of torch, since `--help` lists them. Constants are those of the papers; whe
 sources differ, the comment says which one is here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-TARGETS = ("hard", "soft", "sharpened")
 TEACHERS = ("online", "average")
 STUDENT_VIEWS = ("strong", "weak", "same")
-ACCEPTANCES = ("all", "fixed", "curriculum", "self-adaptive", "gaussian", "relative", "dash")
-ALIGNMENTS = ("none", "distribution", "uniform")
-WITH_THRESHOLD = ("fixed", "curriculum", "relative")  # the others find theirs, or need none
-WITH_MOMENTUM = ("self-adaptive", "gaussian")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +22,17 @@ class Preset:
     all_labels: bool = False
     """Whether it is shown the label of every training image."""
     targets: str = "hard"
-    sharpening: float | None = None
     teacher: str = "online"
     student_view: str = "strong"
     acceptance: str = "fixed"
-    threshold: float | None = 0.95
-    fairness_weight: float | None = None
     alignment: str = "none"
     loss: str = "ce"
     unlabeled_weight: float = 1.0
     unlabeled_warmup: float = 0.0
     """Share of the run over which the consistency weight rises from 0."""
     unlabeled_ratio: int = 7
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Of its parts, where they differ from those of `catalog.py`."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -54,7 +49,6 @@ PRESETS: dict[str, Preset] = {
         targets="soft",
         student_view="weak",
         acceptance="all",
-        threshold=None,
         loss="mse",
         unlabeled_weight=10.0,
         unlabeled_warmup=0.4,
@@ -66,7 +60,6 @@ PRESETS: dict[str, Preset] = {
         teacher="average",
         student_view="weak",
         acceptance="all",
-        threshold=None,
         loss="mse",
         unlabeled_weight=50.0,
         unlabeled_warmup=0.4,
@@ -76,9 +69,8 @@ PRESETS: dict[str, Preset] = {
     "uda": Preset(
         paper="UDA (Xie et al. 2020, arXiv 1904.12848)",
         targets="sharpened",
-        sharpening=0.4,
-        threshold=0.8,
         loss="soft-ce",
+        options={"sharpening": 0.4, "threshold": 0.8},
     ),
     "fixmatch": Preset(paper="FixMatch (Sohn et al. 2020, arXiv 2001.07685)"),
     "flexmatch": Preset(paper="FlexMatch (Zhang et al. 2021, arXiv 2110.08263)", acceptance="curriculum"),
@@ -88,13 +80,11 @@ PRESETS: dict[str, Preset] = {
     "freematch": Preset(
         paper="FreeMatch (Wang et al. 2023, arXiv 2205.07246)",
         acceptance="self-adaptive",
-        threshold=None,
-        fairness_weight=0.01,
+        options={"fairness_weight": 0.01},
     ),
     "softmatch": Preset(
         paper="SoftMatch (Chen et al. 2023, arXiv 2301.10921)",
         acceptance="gaussian",
-        threshold=None,
         alignment="uniform",
     ),
     # The threshold of the paper and the soft targets of its formula; its authors' code takes the aligned prediction's
@@ -105,11 +95,11 @@ PRESETS: dict[str, Preset] = {
         paper="AdaMatch (Berthelot et al. 2022, arXiv 2106.04732)",
         targets="soft",
         acceptance="relative",
-        threshold=0.9,
         alignment="distribution",
         loss="soft-ce",
+        options={"threshold": 0.9},
     ),
-    "dash": Preset(paper="Dash (Xu et al. 2021, arXiv 2109.00650)", acceptance="dash", threshold=None),
+    "dash": Preset(paper="Dash (Xu et al. 2021, arXiv 2109.00650)", acceptance="dash"),
 }
 
 # What a loss's authors use between two views rather than between two networks (arXiv 2305.13948, semi-supervised): the
@@ -122,19 +112,7 @@ LOSS_DEFAULTS: dict[str, dict[str, object]] = {
 }
 # Mean Teacher with these losses, as their authors run it: weight 1 and no rise, and images below the confidence count
 # for nothing. Its published 50 is for the squared error of probabilities, which is small.
-AVERAGE_TEACHER_PARTS: dict[str, Any] = {
-    "acceptance": "fixed", "threshold": 0.95, "unlabeled_weight": 1.0, "unlabeled_warmup": 0.0,
-}  # fmt: skip
+AVERAGE_TEACHER_PARTS: dict[str, Any] = {"acceptance": "fixed", "unlabeled_weight": 1.0, "unlabeled_warmup": 0.0}
 AVERAGE_TEACHER_LOSS_DEFAULTS: dict[str, dict[str, object]] = {
     name: {**options, "alpha": 0.02, "beta": 0.03} for name, options in LOSS_DEFAULTS.items()
-}
-
-# Methods for long tails, with their papers; each is one file, `add_on_<name>.py`, and one row of `add_ons.ADD_ONS`.
-ADD_ONS: dict[str, str] = {
-    "logit-adjust": "logit adjustment while training (Menon et al. 2021, arXiv 2007.07314)",
-    "logit-adjust-posthoc": "logit adjustment of the evaluated logits (same paper)",
-    "darp": "DARP (Kim et al. 2020, arXiv 2007.08844)",
-    "crest": "CReST+ (Wei et al. 2021, arXiv 2102.09559)",
-    "abc": "ABC (Lee et al. 2021, arXiv 2110.10368)",
-    "daso": "DASO (Oh et al. 2022, arXiv 2106.05682)",
 }

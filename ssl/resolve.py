@@ -6,20 +6,19 @@ from typing import Any
 from tailmatch.datasets.catalog import CATALOG, defaults_of
 from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.errors import UserError
+from tailmatch.ssl.catalog import CHOSEN, OPTIONS, options_chosen
 from tailmatch.ssl.config import AUTO, AlgorithmOptions, ConsistencyOptions, DataOptions, SSLConfig
 from tailmatch.ssl.presets import (
     AVERAGE_TEACHER_LOSS_DEFAULTS,
     AVERAGE_TEACHER_PARTS,
     LOSS_DEFAULTS,
     PRESETS,
-    WITH_MOMENTUM,
-    WITH_THRESHOLD,
     Preset,
 )
 
 DEFAULT_LABELS = 40
-# Running means follow the length of the run: 0.999 is for a million steps.
-LONG_MOMENTUM, SHORT_MOMENTUM, SHORT_RUN = 0.999, 0.99, 10_000
+# Running means follow the length of the run: the usual 0.999 is for a million steps.
+SHORT_MOMENTUM, SHORT_RUN = 0.99, 10_000
 _SQUARED_ERROR = "mse"
 
 
@@ -84,7 +83,7 @@ def _tail_options(data: DataOptions) -> list[str]:
     """What was asked for that only a long tail has."""
     names = [name for name in ("unlabeled_head", "imbalance", "unlabeled_imbalance") if getattr(data, name) is not None]
     names += ["unlabeled_shape"] if data.unlabeled_shape != "consistent" else []
-    return [f"--{name.replace('_', '-')}" for name in names]
+    return [_dashed(name) for name in names]
 
 
 def _tail_problem(data: DataOptions, given: list[str]) -> str | None:
@@ -118,31 +117,27 @@ def _algorithm(config: SSLConfig, preset: Preset) -> AlgorithmOptions:
     given, loss = config.algorithm, config.loss.name
     if preset.teacher == "average" and loss in LOSS_DEFAULTS:
         preset = replace(preset, **AVERAGE_TEACHER_PARTS)
-    targets = given.targets or _targets(preset, loss, given.sharpening)
-    acceptance = given.acceptance or preset.acceptance
-    alignment = given.alignment or preset.alignment
     weight = preset.unlabeled_weight
     if preset.loss == _SQUARED_ERROR != loss:
         weight = 1.0  # the presets' large weights are for a squared error of probabilities
     values: dict[str, Any] = {
         "model": defaults_of(config.data.dataset, "ssl")["model"],
         "teacher": preset.teacher,
-        "targets": targets,
+        "targets": _targets(preset, loss, given.sharpening),
         "student_view": _student_view(preset, config.data.dataset),
-        "acceptance": acceptance,
-        "alignment": alignment,
+        "acceptance": preset.acceptance,
+        "alignment": preset.alignment,
         "unlabeled_weight": weight,
         "unlabeled_warmup": preset.unlabeled_warmup,
     }
-    if targets == "sharpened":
-        values["sharpening"] = preset.sharpening or 0.5
-    if acceptance in WITH_THRESHOLD:
-        values["threshold"] = preset.threshold or 0.95
-    if acceptance == "self-adaptive":
-        values["fairness_weight"] = preset.fairness_weight or 0.0
-    if acceptance in WITH_MOMENTUM or alignment != "none":
-        short = config.optim.steps is not None and config.optim.steps <= SHORT_RUN
-        values["running_momentum"] = SHORT_MOMENTUM if short else LONG_MOMENTUM
+    algorithm = _filled(given, values)
+    options = {name: preset.options.get(name, option.default) for name, option in options_chosen(algorithm).items()}
+    if "running_momentum" in options and config.optim.steps is not None and config.optim.steps <= SHORT_RUN:
+        options["running_momentum"] = SHORT_MOMENTUM
+    return _filled(algorithm, options)
+
+
+def _filled(given: AlgorithmOptions, values: dict[str, Any]) -> AlgorithmOptions:
     return replace(given, **{name: value for name, value in values.items() if getattr(given, name) is None})
 
 
@@ -175,9 +170,8 @@ def _meaningless(config: SSLConfig, preset: Preset) -> list[str]:
         found.append("--adjustment is for --add-on logit-adjust and logit-adjust-posthoc; give one of them too.")
     if preset.unlabeled:
         return found
-    parts = ["teacher", "targets", "sharpening", "student_view", "acceptance", "threshold", "fairness_weight"]
-    parts += ["alignment", "running_momentum", "unlabeled_weight", "unlabeled_warmup"]
-    asked = [f"--{part.replace('_', '-')}" for part in parts if getattr(given, part) is not None]
+    parts = ["teacher", "student_view", *CHOSEN, *OPTIONS, "unlabeled_weight", "unlabeled_warmup"]
+    asked = [_dashed(part) for part in given.given(parts)]
     asked += [f"--add-on {add_on}" for add_on in given.add_on if not add_on.startswith("logit-adjust")]
     asked += [f"--loss {config.loss.name}"] if config.loss.name not in (AUTO, "ce") else []
     asked += ["--unlabeled-ratio"] if config.data.unlabeled_ratio is not None else []
@@ -220,13 +214,15 @@ def _contradictions(config: SSLConfig, algorithm: AlgorithmOptions) -> list[str]
         found.append(
             "--loss.detach-teacher false needs a teacher with a gradient: the network itself, on another view."
         )
-    if given.sharpening is not None and algorithm.targets != "sharpened":
-        found.append(f"--sharpening is for sharpened targets, and these are {algorithm.targets}; leave it out.")
-    if given.threshold is not None and algorithm.acceptance not in WITH_THRESHOLD:
-        found.append(f"--acceptance {algorithm.acceptance} takes no --threshold; {', '.join(WITH_THRESHOLD)} do.")
-    if given.fairness_weight is not None and algorithm.acceptance != "self-adaptive":
-        found.append("--fairness-weight belongs to --acceptance self-adaptive.")
-    has_means = algorithm.acceptance in WITH_MOMENTUM or algorithm.alignment != "none"
-    if given.running_momentum is not None and not has_means:
-        found.append("--running-momentum has no running mean to act on: self-adaptive, gaussian and alignments do.")
+    for option in given.given(OPTIONS.keys() - options_chosen(algorithm)):
+        takers = [
+            f"{_dashed(kind)} {' or '.join(names)}"
+            for kind, parts in CHOSEN.items()
+            if (names := [name for name, part in parts.items() if option in part.options])
+        ]
+        found.append(f"{_dashed(option)} belongs to {' or '.join(takers)}; leave it out, or take such a part.")
     return found
+
+
+def _dashed(option: str) -> str:
+    return f"--{option.replace('_', '-')}"

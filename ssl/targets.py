@@ -6,9 +6,6 @@ class; `ce` uses the class alone. The teacher is the network itself or its movin
 
 from torch import Tensor, nn
 
-from tailmatch.errors import UserError, unknown_name
-from tailmatch.ssl.presets import TARGETS
-
 
 class Soft(nn.Module):
     """The teacher's whole prediction (Pi-Model, Mean Teacher, AdaMatch)."""
@@ -33,14 +30,3 @@ class Sharpened(nn.Module):
 
     def forward(self, logits_UC: Tensor) -> Tensor:
         return logits_UC / self.temperature
-
-
-def build_targets(name: str, sharpening: float | None) -> nn.Module:
-    """The targets `name` of `presets.TARGETS`."""
-    if name == "sharpened":
-        if sharpening is None:
-            raise UserError("Sharpened targets need a temperature: sharpening=0.4, say.")
-        return Sharpened(sharpening)
-    if name not in TARGETS:
-        raise unknown_name("targets", name, TARGETS)
-    return Hard() if name == "hard" else Soft()

@@ -13,7 +13,7 @@ from tailmatch.datasets.contact_sheet import save_contact_sheet, spread_over_cla
 from tailmatch.engine.card import Card
 from tailmatch.engine.distributed import from_main_process
 from tailmatch.engine.evaluated import EvaluatedWeights, batches_of, sample_indices
-from tailmatch.engine.predict import predict
+from tailmatch.engine.evaluation import over_parts
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.seeding import generator
 from tailmatch.engine.task import StepResult, Task
@@ -24,6 +24,7 @@ from tailmatch.ssl.card import card_of
 from tailmatch.ssl.predictions import PseudoLabels
 from tailmatch.ssl.quality import PseudoLabelQuality
 
+EVALUATED_AT_ONCE = 512
 PICTURED = 12
 
 
@@ -77,7 +78,7 @@ class SSLTask(Task):
         self.quality.observe(pseudo.labels, pseudo.weight, self.batches.unlabeled.labels[index])
 
     def logits(self, model: nn.Module, split: str) -> Tensor:
-        found = predict(model, self._images(split), self.batches.views.plain)
+        found = self._logits(model, self._images(split))
         for add_on in self.add_ons:
             found = add_on.evaluated(found)
         return found
@@ -94,11 +95,14 @@ class SSLTask(Task):
         assert images is not None
         return images.images
 
+    def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        return over_parts(model, (self.batches.views.plain(part) for part in images.split(EVALUATED_AT_ONCE)))
+
     def predict(self, images: Tensor) -> Tensor:
         """What the evaluated model says of uint8 images; the same on every process, and training goes on after it."""
         weights = self.weights or EvaluatedWeights(self.model, None, None)
         with weights.ready() as model:
-            found = from_main_process(predict(model, images, self.batches.views.plain).clone())
+            found = from_main_process(self._logits(model, images).clone())
         self.model.train()
         return found
 

@@ -35,6 +35,8 @@ class Option:
     high: float = math.inf
     excluded: float | None = None
     """Which end of the range is not in it, if one is not."""
+    argument: str = ""
+    """What the constructor calls it, where the command line has another name."""
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed; NaN and infinities never are."""
@@ -53,11 +55,9 @@ class Option:
             raise UserError(f"{name} must be a finite number {allowed}; got {value!r}: choose one in that range.")
 
 
-def number(
-    default: float | None, text: str, *, low: float = 0.0, high: float = math.inf, excluded: float | None = None
-) -> Any:
-    """An option that is a number from `low` to `high`."""
-    return Option(default=default, kind=float, help=text, low=low, high=high, excluded=excluded)
+def number(default: float | None, text: str, **range_and_argument: Any) -> Any:
+    """An option that is a number from 0, or another `low`, to `high`."""
+    return Option(default=default, kind=float, help=text, **range_and_argument)
 
 
 def choice(default: str, choices: tuple[str, ...], text: str) -> Any:
@@ -144,4 +144,5 @@ def build(kind: str, name: str, parts: Mapping[str, Part], facts: Mapping[str, A
             raise unknown_name(f"option of {kind} {name!r}", option, part.options)
     part_class = load_named(part.target)
     wanted = inspect.signature(part_class).parameters
-    return part_class(**{fact: value for fact, value in facts.items() if fact in wanted}, **options)
+    arguments = {part.options[option].argument or option: value for option, value in options.items()}
+    return part_class(**{fact: value for fact, value in facts.items() if fact in wanted}, **arguments)

@@ -319,7 +319,7 @@ def test_a_loss_that_explodes_is_one_sentence(tmp_path: Path, capsys: Capture) -
         ("--seed 99999999999999999999", "seed must lie between 0 and 2^63 - 1"),
         ("--lr nan", "lr must be a finite number, got nan."),
         ("--lr inf", "lr must be a finite number, got inf."),
-        ("--threshold 2", "threshold must lie in [0, 1], got 2.0."),
+        ("--threshold 2", "threshold must be a finite number at least 0 and at most 1; got 2.0"),
         ("--eval-every 0", "eval_every must be above 0, got 0."),
         ("--loss ikk", "Unknown loss 'ikk'. Did you mean 'ikl'? Allowed: "),
         ("--loss.gamma 3", "Loss 'ikl' has no option 'gamma'; its options are: "),

@@ -5,16 +5,12 @@ import math
 import pytest
 import torch
 
+from tailmatch.declare import build
 from tailmatch.ssl import FixedThreshold, Predictions
 from tailmatch.ssl.acceptance import DashThreshold, RelativeThreshold
-from tailmatch.ssl.adaptive_acceptance import (
-    CurriculumThreshold,
-    GaussianWeight,
-    SelfAdaptiveThreshold,
-    build_acceptance,
-)
+from tailmatch.ssl.adaptive_acceptance import CurriculumThreshold, GaussianWeight, SelfAdaptiveThreshold
 from tailmatch.ssl.alignment import DistributionAlignment, UniformAlignment
-from tailmatch.ssl.presets import ACCEPTANCES
+from tailmatch.ssl.catalog import ACCEPTANCES
 
 
 def rows(*confidences, classes=3):
@@ -118,8 +114,10 @@ def test_dash_starts_at_the_labelled_loss_and_ends_at_its_floor():
 
 @pytest.mark.parametrize("name", ACCEPTANCES)
 def test_every_rule_survives_its_state_dict(name):
-    options = {"threshold": 0.8, "fairness_weight": 0.01, "unlabeled_count": 4, "steps": 10, "momentum": 0.9}
-    rule, other = (build_acceptance(name, 3, **options) for _ in range(2))
+    facts = {"num_classes": 3, "unlabeled_count": 4, "steps": 10}
+    values = {"threshold": 0.8, "fairness_weight": 0.01, "running_momentum": 0.9}
+    options = {option: values[option] for option in ACCEPTANCES[name].options}
+    rule, other = (build("acceptance", name, ACCEPTANCES, facts, options) for _ in range(2))
     draw = torch.Generator().manual_seed(0)
     for step in range(3):
         rule(seen(torch.rand(4, 3, generator=draw).softmax(1), step=step))

@@ -89,9 +89,9 @@ def test_logit_adjustment_moves_logits_by_the_log_prior():
     logits, prior = torch.randn(2, 3), torch.tensor([8, 4, 1]) / 13
     assert torch.allclose(AdjustedTraining(setting()).adjust(logits), logits + prior.log())
     assert torch.allclose(AdjustedEvaluation(setting(strength=0.5)).evaluated(logits), logits - 0.5 * prior.log())
-    long = torch.tensor([99_998, 1, 0])  # a rare class keeps its own share, and an empty one has a little less
+    long = torch.tensor([99_998, 1, 0])  # an empty class is taken to be as rare as one image
     shares = AdjustedTraining(setting(labeled_counts=long)).shift.exp()
-    torch.testing.assert_close(shares, torch.tensor([99_998, 1, 0.01]) / 99_999)
+    torch.testing.assert_close(shares, torch.tensor([99_998, 1, 1]) / 100_000)
 
 
 def test_posthoc_adjustment_helps_the_rare_classes(make_task):

@@ -218,7 +218,7 @@ def test_parts_stand_in_one_place(small_net):
 
 def test_the_command_line_refuses_and_runs(tmp_path, capsys):
     assert main(["ssl", "--algorithm", "softmatch", "--threshold", "0.9"]) == 2
-    assert "takes no --threshold" in capsys.readouterr().err
+    assert "--threshold belongs to --acceptance fixed" in capsys.readouterr().err
     out = tmp_path / "run"
     words = "--algorithm flexmatch --loss gkl --steps 2 --batch-size 10 --device cpu --unlabeled-ratio 1"
     assert main(["ssl", *words.split(), "--out", str(out)]) == 0

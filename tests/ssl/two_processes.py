@@ -11,13 +11,13 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
+from tailmatch.declare import build
 from tailmatch.engine.distributed import World, from_main_process, gather_rows
 from tailmatch.engine.stopping import leave
 from tailmatch.ssl import Predictions, Setting
-from tailmatch.ssl.adaptive_acceptance import build_acceptance
 from tailmatch.ssl.add_on_darp import AlignedPseudoLabels
-from tailmatch.ssl.alignment import build_alignment
-from tailmatch.ssl.presets import ACCEPTANCES
+from tailmatch.ssl.alignment import DistributionAlignment, UniformAlignment
+from tailmatch.ssl.catalog import ACCEPTANCES
 
 CLASSES, UNLABELED, STEPS = 3, 24, 4
 
@@ -37,17 +37,16 @@ def predictions(step: int, rank: int, world: int) -> Predictions:
 def states(rank: int, world: int) -> dict[str, Any]:
     """Each part's weights (of this process's images) and state after some steps."""
     found: dict[str, Any] = {}
-    for name in ACCEPTANCES:
-        rule = build_acceptance(
-            name, CLASSES, threshold=0.7, momentum=0.8, fairness_weight=0.1, unlabeled_count=UNLABELED, steps=STEPS
-        )
+    facts = {"num_classes": CLASSES, "unlabeled_count": UNLABELED, "steps": STEPS}
+    values = {"threshold": 0.7, "running_momentum": 0.8, "fairness_weight": 0.1}
+    for name, row in ACCEPTANCES.items():
+        rule = build("acceptance", name, ACCEPTANCES, facts, {option: values[option] for option in row.options})
         weights = [rule(predictions(step, rank, world)) for step in range(STEPS)]
         found[name] = weights, rule.state_dict()
-    for name in ("distribution", "uniform"):
-        alignment = build_alignment(name, CLASSES, 0.8)
+    for alignment in (DistributionAlignment(CLASSES, 0.8), UniformAlignment(CLASSES, 0.8)):
         for step in range(STEPS):
             alignment.observe(predictions(step, rank, world))
-        found[name] = [], alignment.state_dict()
+        found[type(alignment).__name__] = [], alignment.state_dict()
     darp = AlignedPseudoLabels(setting())
     for step in range(3):
         seen = predictions(step, rank, world)
