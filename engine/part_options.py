@@ -21,6 +21,11 @@ def one_of(names: Iterable[str], **keywords: Any) -> Any:
     return tyro.conf.arg(metavar="{" + ",".join(dict.fromkeys(names)) + "}", **keywords)
 
 
+def described(parts: Mapping[str, Part]) -> str:
+    """What each is, for the help of the option that chooses among them."""
+    return "; ".join(f"{name}, {part.description}" for name, part in parts.items())
+
+
 def with_options(**catalogs: Mapping[str, Part]) -> Callable[[type[Class]], type[Class]]:
     """Give a class, before `@dataclass` sees it, the options of all parts that each of these fields chooses among."""
     explained: dict[str, dict[str, list[str]]] = {}  # option: what its help says: of which parts

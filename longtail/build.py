@@ -12,20 +12,21 @@ from tailmatch.analysis.groups import PRESETS, Groups, split_classes
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.files.load import FileDataset, load_file_dataset
 from tailmatch.datasets.load import check_channels, load_dataset
+from tailmatch.declare import build
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import SAMPLE
 from tailmatch.engine.options import batchnorm_chunks
 from tailmatch.engine.sampling import ClassPlan, EpochPlan, build_plan, first_draws
 from tailmatch.errors import UserError
-from tailmatch.longtail.config import TRAINS_NOTHING, DistillationOptions, LongtailConfig, TeacherLossOptions
+from tailmatch.longtail.catalog import SECOND_STAGES
+from tailmatch.longtail.config import DistillationOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.longtail.heads import replace_head
 from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
 from tailmatch.longtail.resolve import first_reweighed_epoch
 from tailmatch.longtail.task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart, evaluated
 from tailmatch.longtail.teacher import LoadedNetwork, load_network, read_network, warn_if_near_chance
-from tailmatch.longtail.two_stage import second_stage
 from tailmatch.losses.build import build_label_loss, build_loss
 from tailmatch.losses.catalog import LABEL_LOSSES
 from tailmatch.losses.label_modules import LabelLoss
@@ -38,7 +39,7 @@ def build_task(config: LongtailConfig, device: torch.device, world: World) -> Lo
     """The task that the configuration describes, its tensors on the device."""
     images, timetable = build_images(config, device, world)
     groups = split_classes(images.class_counts.numpy(), _rule(config.data.dataset))
-    model, trained, notes = build_student(config, images, device)
+    model, trained = build_student(config, images, device)
     label_loss = hard_label_loss(config, images).to(device)
     task = LongtailTask(
         images=images,
@@ -49,7 +50,6 @@ def build_task(config: LongtailConfig, device: torch.device, world: World) -> Lo
         groups=groups,
         trained=trained,
         shift=LogitShift(tau=config.method.post_hoc_tau),
-        notes=notes,
     )
     return with_teacher(task, config, device) if config.distills else task
 
@@ -143,7 +143,7 @@ def _file_dataset(config: LongtailConfig) -> FileDataset:
 def _timetable(config: LongtailConfig, plan: EpochPlan | ClassPlan) -> Timetable:
     optim, method, steps_per_epoch = config.optim, config.method, plan.steps_per_epoch
     steps = optim.steps if optim.steps is not None else (optim.epochs or 0) * steps_per_epoch
-    if method.stage2 in TRAINS_NOTHING:
+    if method.stage2 is not None and not SECOND_STAGES[method.stage2].trains:
         steps = 0
     reweigh_at = None if method.drw is None else first_reweighed_epoch(method.drw, math.ceil(steps / steps_per_epoch))
     return Timetable(
@@ -151,20 +151,19 @@ def _timetable(config: LongtailConfig, plan: EpochPlan | ClassPlan) -> Timetable
     )
 
 
-def build_student(
-    config: LongtailConfig, images: Images, device: torch.device
-) -> tuple[nn.Module, TrainedPart, dict[str, object]]:
-    """The network to train, what of it, and remarks for result.json."""
+def build_student(config: LongtailConfig, images: Images, device: torch.device) -> tuple[nn.Module, TrainedPart]:
+    """The network to train, and what of it."""
     method, layout = config.method, torch.channels_last if config.run.channels_last else torch.contiguous_format
     if method.stage2 is not None:
         assert method.stage1 is not None
         _, model = load_network(None, method.stage1, images.num_classes, images.channels, images.image_size)
-        model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
-        return model, *second_stage(method.stage2, model, images, tau=method.tau)
+        model = model.to(device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
+        facts = {"model": model, "images": images}
+        return model, build("second stage", method.stage2, SECOND_STAGES, facts, method.of_stage2())
     model = build_model(str(method.model), images.num_classes, images.channels, images.image_size)
-    if method.head == "cosine":
-        replace_head(model, "cosine", scale=config.label_loss.scale)
-    return model.to(device, memory_format=layout), TrainedPart(), {}  # type: ignore[call-overload]
+    if method.head not in (None, "linear"):
+        replace_head(model, method.head, scale=config.label_loss.scale)
+    return model.to(device, memory_format=layout), TrainedPart()  # type: ignore[call-overload]
 
 
 def hard_label_loss(config: LongtailConfig, images: Images) -> LabelLoss:

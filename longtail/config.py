@@ -2,61 +2,75 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tailmatch.datasets.catalog import defaults_of, root_problems
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
-from tailmatch.engine.part_options import PartOptions, one_of, with_options
+from tailmatch.engine.part_options import PartOptions, WithOptions, described, one_of, value_problems, with_options
 from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import unknown_name
+from tailmatch.longtail.catalog import HEADS, SECOND_STAGES
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.label_options import LabelLossOptions
-from tailmatch.losses.catalog import LOSSES
+from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES
 from tailmatch.models.catalog import check_model_name
 
 NO_LOSS = "none"
 IncompleteBatch = Literal["drop", "keep"]
 Sampler = Literal["instance", "square-root", "class-balanced"]
-Stage2 = Literal["crt", "lws", "tau-norm", "ncm"]
-Head = Literal["linear", "cosine"]
-TRAINS_NOTHING = ("tau-norm", "ncm")
-"""Second stages that compute their classifier."""
+HEADS_ON_REQUEST = {name: head for name, head in HEADS.items() if head.on_request}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodOptions:
+@with_options(stage2=SECOND_STAGES)
+class MethodOptions(WithOptions):
     """The student and how it learns from the labels."""
 
     model: Annotated[str | None, tyro.conf.arg(aliases=["--student"])] = None
     """Network to train, such as resnet32; by default the one the data set is usually trained with."""
-    head: Head | None = None
-    """Classifier: a plain linear layer, or one that compares directions (the default of ldam)."""
+    head: Annotated[str | None, one_of(HEADS_ON_REQUEST, help=f"Classifier: {described(HEADS_ON_REQUEST)}.")] = None
     sampler: Sampler | None = None
     """How often a class is drawn: with its number of images, with the square root of it, or all alike."""
     drw: float | None = None
     """Deferred re-weighting: the share of the training after which classes weigh by their effective number."""
     post_hoc_tau: float = 0.0
     """Post-hoc logit adjustment: tau log prior is taken off the logits of every evaluation."""
-    stage2: Stage2 | None = None
-    """Second stage on the network of --stage1: a new classifier (crt), one scale a class (lws), or no training."""
+    stage2: Annotated[
+        str | None,
+        one_of(SECOND_STAGES, help=f"Another classifier for the network of --stage1: {described(SECOND_STAGES)}."),
+    ] = None
     stage1: Annotated[Path | None, tyro.conf.arg(aliases=["--from"])] = None
     """Finished run folder whose network the second stage starts from, with the same data and seed."""
-    tau: float | None = None
-    """tau-norm: the power of the norms; by default the one that is best on the validation images."""
+
+    def of_stage2(self) -> dict[str, Any]:
+        """The options of second stages that were set."""
+        return self.given(option for stage in SECOND_STAGES.values() for option in stage.options)
 
     def problems(self) -> list[str]:
-        found = at_least(self, 0, "post_hoc_tau", *(["tau"] if self.tau is not None else []))
+        found = at_least(self, 0, "post_hoc_tau")
+        for kind, name, known in (("head", self.head, HEADS_ON_REQUEST), ("second stage", self.stage2, SECOND_STAGES)):
+            if name is not None and name not in known:
+                found.append(str(unknown_name(kind, name, known)))
         if self.drw is not None and not 0 < self.drw < 1:
             found.append(f"drw must lie between 0 and 1, got {self.drw}; 0.8 is epoch 160 of 200.")
         if (self.stage2 is None) != (self.stage1 is None):
             found.append("--stage2 METHOD and --stage1 RUN go together: give both or none.")
         if self.stage2 is not None and self.head is not None:
             found.append(f"--stage2 {self.stage2} makes its own classifier; leave out --head.")
-        if self.tau is not None and self.stage2 != "tau-norm":
-            found.append("--tau is an option of --stage2 tau-norm (of --label-loss: --label-loss.tau).")
-        return found + model_problems(self.model)
+        return found + self._problems_of_stage2() + model_problems(self.model)
+
+    def _problems_of_stage2(self) -> list[str]:
+        own = SECOND_STAGES[self.stage2].options if self.stage2 in SECOND_STAGES else {}
+        given = self.of_stage2()
+        found = value_problems(own, {name: value for name, value in given.items() if name in own})
+        for name in given.keys() - own:
+            stages = ", ".join(stage for stage, row in SECOND_STAGES.items() if name in row.options)
+            elsewhere = any(name in loss.options for loss in LABEL_LOSSES.values())
+            hint = f" (of --label-loss: --label-loss.{name})" if elsewhere else ""
+            found.append(f"--{name.replace('_', '-')} is an option of --stage2 {stages}{hint}.")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +209,8 @@ class LongtailConfig:
         method, label_loss, found = self.method, self.label_loss.name, []
         if method.stage2 is not None and self.distills:
             found.append(f"--stage2 {method.stage2} learns without a teacher; leave out --loss {self.loss.name}.")
-        if method.stage2 in TRAINS_NOTHING and (method.drw is not None or label_loss != LabelLossOptions().name):
+        stage = SECOND_STAGES.get(method.stage2 or "")
+        if stage and not stage.trains and (method.drw is not None or label_loss != LabelLossOptions().name):
             found.append(f"--stage2 {method.stage2} trains nothing; leave out --label-loss and --drw.")
         if method.drw is not None and label_loss == "class-balanced":
             found.append(

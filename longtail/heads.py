@@ -1,4 +1,4 @@
-"""Classifiers besides the plain linear layer. Each is an `nn.Linear`, so that `models.head.head_of` finds it.
+"""Classifiers besides the plain linear layer. Each is an `Linear`, so that `models.head.head_of` finds it.
 
 Shape suffixes: B images, C classes, D features.
 """
@@ -6,12 +6,15 @@ Shape suffixes: B images, C classes, D features.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import Linear
 
+from tailmatch.declare import build, class_of
+from tailmatch.longtail.catalog import HEADS
 from tailmatch.longtail.presets import COSINE_SCALE
 from tailmatch.models.head import head_of
 
 
-class CosineLinear(nn.Linear):
+class CosineLinear(Linear):
     """Scaled cosines between features and class weights: a class's frequency cannot show in the norm of its weights.
 
     The classifier that LDAM was published with (Cao et al. 2019, arXiv 1906.07413); with class means as weights, the
@@ -28,7 +31,7 @@ class CosineLinear(nn.Linear):
         return self.scale * F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
 
 
-class ScaledLinear(nn.Linear):
+class ScaledLinear(Linear):
     """A linear layer with one factor for each class's logit: LWS (Kang et al. 2020, arXiv 1910.09217, section 4.2)."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -39,17 +42,14 @@ class ScaledLinear(nn.Linear):
         return self.scale * super().forward(features_BD)
 
 
-HEADS: dict[str, type[nn.Linear]] = {"linear": nn.Linear, "cosine": CosineLinear, "scaled": ScaledLinear}
-
-
 def kind_of(model: nn.Module) -> tuple[str, float | None]:
     """What `replace_head` needs to make a model's classifier again: its kind, and a cosine one's scale."""
     head = head_of(model)
-    kind = next((kind for kind, made in HEADS.items() if type(head) is made), "linear")
+    kind = next((kind for kind, row in HEADS.items() if type(head) is class_of(row)), "linear")
     return kind, head.scale if isinstance(head, CosineLinear) else None
 
 
-def replace_head(model: nn.Module, kind: str, *, scale: float | None = None) -> nn.Linear:
+def replace_head(model: nn.Module, kind: str, *, scale: float | None = None) -> Linear:
     """Put a fresh classifier of that kind in the place of the model's, and return it.
 
     Args:
@@ -58,8 +58,8 @@ def replace_head(model: nn.Module, kind: str, *, scale: float | None = None) -> 
     old = head_of(model)
     name = next(name for name, module in model.named_modules() if module is old)
     parent, _, leaf = name.rpartition(".")
-    new = HEADS[kind](old.in_features, old.out_features).to(old.weight.device, old.weight.dtype)
-    if isinstance(new, CosineLinear) and scale is not None:
-        new.scale = scale
+    sizes = {"in_features": old.in_features, "out_features": old.out_features}
+    new: Linear = build("head", kind, HEADS, sizes, {} if scale is None else {"scale": scale})
+    new = new.to(old.weight.device, old.weight.dtype)
     setattr(model.get_submodule(parent), leaf, new)
     return new

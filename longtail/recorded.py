@@ -6,12 +6,12 @@ The folder is named by a user: it may be of another task, unfinished, or altered
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailmatch.declare import find
 from tailmatch.engine.config import read_recipe, word_of
 from tailmatch.engine.recorded import WEIGHTS_FILES, is_finished
 from tailmatch.errors import UserError
+from tailmatch.longtail.catalog import SECOND_STAGES
 from tailmatch.longtail.config import LongtailConfig
-
-HEAD_OF_STAGE = {"crt": "linear", "lws": "scaled", "tau-norm": "linear", "ncm": "cosine"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,8 @@ def recorded_network(folder: Path) -> RecordedNetwork:
         config = read_recipe(LongtailConfig(), path, "longtail")
         method, scale = config.method, config.label_loss.scale
         model = method.model
-        head = HEAD_OF_STAGE[method.stage2] if method.stage2 else method.head or "linear"
+        stage = find("second stage", method.stage2, SECOND_STAGES) if method.stage2 else None
+        head = stage.head if stage else method.head or "linear"
     else:  # other tasks train networks with their own classifiers
         model, head, scale = word_of(path, "model"), "linear", None
     if model is None:

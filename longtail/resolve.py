@@ -11,23 +11,23 @@ from typing import Any
 from tailmatch.datasets.catalog import defaults_of
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.own_data import test_fraction_of
+from tailmatch.declare import find
 from tailmatch.engine.config import read_recipe, word_of
 from tailmatch.engine.recorded import is_finished
 from tailmatch.errors import UserError
+from tailmatch.longtail.catalog import SECOND_STAGES, SecondStage
 from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.longtail.presets import COSINE_SCALE, published
 
-SECOND_STAGE_EPOCHS = 10
-_TRAINED_STAGES = ("crt", "lws")
-_NEEDS_LINEAR_HEAD = ("lws", "tau-norm")
-
 
 def resolved(config: LongtailConfig) -> LongtailConfig:
     """The configuration with every default filled in that depends on another option."""
+    stage = None
     if config.method.stage2 is not None:
-        config = _with_first_stage(config)
+        stage = find("second stage", config.method.stage2, SECOND_STAGES)
+        config = _with_first_stage(config, stage)
     data, method, optim = config.data, config.method, config.optim
     data = replace(data, test_fraction=test_fraction_of(data.dataset, data.data_root, data.test_fraction))
     usual = defaults_of(data.dataset, "longtail")
@@ -41,12 +41,12 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     method = replace(
         method,
         model=method.model or usual["model"],
-        head=None if method.stage2 else method.head or ("cosine" if config.label_loss.name == "ldam" else "linear"),
-        sampler=method.sampler or ("class-balanced" if method.stage2 in _TRAINED_STAGES else "instance"),
+        head=None if stage else method.head or ("cosine" if config.label_loss.name == "ldam" else "linear"),
+        sampler=method.sampler or ("class-balanced" if stage and stage.trains else "instance"),
     )
     if optim.steps is None and optim.epochs is None:
-        optim = replace(optim, epochs=SECOND_STAGE_EPOCHS if method.stage2 else usual["epochs"])
-    optim = _with_warmup(optim, 0.0 if method.stage2 else usual["warmup"])
+        optim = replace(optim, epochs=stage.epochs if stage else usual["epochs"])
+    optim = _with_warmup(optim, 0.0 if stage else usual["warmup"])
     config = replace(
         config, data=data, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head)
     )
@@ -117,7 +117,7 @@ def _with_teacher(config: LongtailConfig) -> LongtailConfig:
     )
 
 
-def _with_first_stage(config: LongtailConfig) -> LongtailConfig:
+def _with_first_stage(config: LongtailConfig, stage: SecondStage) -> LongtailConfig:
     """A second stage sees the images that the first was trained on, and starts from its network."""
     stage1, stage2 = config.method.stage1, config.method.stage2
     assert stage1 is not None
@@ -131,10 +131,11 @@ def _with_first_stage(config: LongtailConfig) -> LongtailConfig:
         )
     if config.method.model not in (None, earlier.method.model):
         raise UserError(f"{stage1} holds a {earlier.method.model}; leave out --model {config.method.model}.")
-    if stage2 in _NEEDS_LINEAR_HEAD and earlier.method.head == "cosine":
+    if stage.needs_linear_head and earlier.method.head == "cosine":
+        others = " or ".join(name for name, other in SECOND_STAGES.items() if not other.needs_linear_head)
         raise UserError(
             f"--stage2 {stage2} changes the lengths of a linear classifier's weights, which the cosine classifier of "
-            f"{stage1} ignores; take --stage2 crt or ncm, or train the first stage with --head linear."
+            f"{stage1} ignores; take --stage2 {others}, or train the first stage with --head linear."
         )
     return replace(
         config,

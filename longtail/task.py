@@ -55,10 +55,16 @@ class Timetable:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedPart:
-    """What of the network a second stage trains; the rest stays as it is, BatchNorm's statistics included."""
+    """What of the network is trained; the rest stays as it is, BatchNorm's statistics included."""
 
     modules: tuple[nn.Module, ...] = ()
     everything: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What a second stage has to say in result.json."""
+
+    @classmethod
+    def only(cls, *modules: nn.Module, **notes: Any) -> "TrainedPart":
+        return cls(modules=modules, everything=False, notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +90,6 @@ class LongtailTask(Task):
     trained: TrainedPart = field(default_factory=TrainedPart)
     shift: LogitShift = field(default_factory=LogitShift)
     teacher: Teacher | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.steps, self.steps_per_epoch = self.timetable.steps, self.timetable.steps_per_epoch
@@ -152,7 +157,7 @@ class LongtailTask(Task):
         return {} if self.teacher is None else {"teacher_logits": self.teacher.test_logits}
 
     def facts(self) -> dict[str, Any]:
-        return self.notes | ({} if self.teacher is None else self.teacher.facts())
+        return self.trained.notes | ({} if self.teacher is None else self.teacher.facts())
 
     def describe(self) -> dict[str, str]:
         sizes = {f"{name} images": f"{len(labels):,}" for name, labels in self.labels.items()}

@@ -1,18 +1,10 @@
 """The second stages of decoupled training (Kang et al. 2020, arXiv 1910.09217): a trained network, another classifier.
 
-| name | classifier | trained |
-|---|---|---|
-| crt | drawn anew | all of it, under class-balanced sampling |
-| lws | the old one, times a factor a class | the factors, under class-balanced sampling |
-| tau-norm | the old weights over their norm to the power tau, no bias | nothing; tau chosen on the validation images |
-| ncm | cosine with the mean feature of each class | nothing |
-
-lws and tau-norm need a linear classifier to start from: the lengths of a cosine one's weights say nothing.
+Each is a function that gives a frozen model its classifier; `catalog.py` says what each needs and leaves. lws and
+tau-norm need a linear classifier to start from: the lengths of a cosine one's weights say nothing.
 
 Shape suffixes: B images, N all images of a split, C classes, D features.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,27 +19,12 @@ from tailmatch.models.head import forward_with_features, head_of
 TAUS = tuple(step / 20 for step in range(41))  # 0 ... 2: the paper searches 0 ... 1, small sets ask for more
 
 
-def second_stage(
-    name: str, model: nn.Module, images: Images, *, tau: float | None
-) -> tuple[TrainedPart, dict[str, Any]]:
-    """Give a trained model the stage's classifier; returns what is to be trained, and remarks for result.json."""
-    model.requires_grad_(False)
-    notes: dict[str, Any] = {}
-    head: nn.Linear
-    if name == "crt":
-        head = replace_head(model, "linear").requires_grad_(True)
-    elif name == "lws":
-        head = scaled_head(model)
-    elif name == "tau-norm":
-        notes["tau"] = best_tau(model, images) if tau is None else tau
-        head = normalize_head(model, notes["tau"])
-        head.weight.requires_grad_(True)  # it takes no step, but an optimizer takes no empty list
-    else:
-        head = class_mean_head(model, images)
-    return TrainedPart(modules=(head,), everything=False), notes
+def crt(model: nn.Module) -> TrainedPart:
+    """A classifier drawn anew."""
+    return TrainedPart.only(replace_head(model, "linear"))
 
 
-def scaled_head(model: nn.Module) -> ScaledLinear:
+def lws(model: nn.Module) -> TrainedPart:
     """The model's own classifier with a factor a class, which alone learns."""
     old = head_of(model)
     head = replace_head(model, "scaled")
@@ -57,17 +34,19 @@ def scaled_head(model: nn.Module) -> ScaledLinear:
         head.bias.copy_(torch.zeros_like(head.bias) if old.bias is None else old.bias)
     head.requires_grad_(False)
     head.scale.requires_grad_(True)
-    return head
+    return TrainedPart.only(head)
 
 
 @torch.no_grad()
-def normalize_head(model: nn.Module, tau: float) -> nn.Linear:
+def tau_norm(model: nn.Module, images: Images, tau: float | None = None) -> TrainedPart:
     """w_c over |w_c|^tau, without bias (equation 10): frequent classes have longer weights, and lose them."""
+    tau = best_tau(model, images) if tau is None else tau
     head = head_of(model)
     head.weight.div_(head.weight.norm(dim=1, keepdim=True).clamp_min(1e-12) ** tau)
     if head.bias is not None:
         head.bias.zero_()
-    return head
+    head.weight.requires_grad_(True)  # it takes no step, but an optimizer takes no empty list
+    return TrainedPart.only(head, tau=tau)
 
 
 def best_tau(model: nn.Module, images: Images) -> float:
@@ -96,7 +75,7 @@ def class_mean(right_N: Tensor, labels_N: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def class_mean_head(model: nn.Module, images: Images) -> CosineLinear:
+def ncm(model: nn.Module, images: Images) -> TrainedPart:
     """The classifier whose weights are the mean training features; a class without images gets none (logit 0)."""
     features_ND = over_parts(lambda part: forward_with_features(model.eval(), part)[1], images.split("train"))
     labels_N = images.labels["train"]
@@ -105,4 +84,4 @@ def class_mean_head(model: nn.Module, images: Images) -> CosineLinear:
     head = replace_head(model, "cosine")
     assert isinstance(head, CosineLinear)
     head.weight.copy_(means_CD / images.class_counts.to(means_CD).clamp_min(1).unsqueeze(1))
-    return head
+    return TrainedPart.only(head)

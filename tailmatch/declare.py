@@ -129,11 +129,19 @@ class Part:
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
-def find(kind: str, name: str, parts: Mapping[str, Part]) -> Part:
+Row = TypeVar("Row", bound=Part)
+
+
+def find(kind: str, name: str, parts: Mapping[str, Row]) -> Row:
     """The part of that name; UserError with the nearest one where there is none."""
     if name not in parts:
         raise unknown_name(kind, name, parts)
     return parts[name]
+
+
+def class_of(part: Part) -> Any:
+    """What its target names, imported only now."""
+    return load_named(part.target)
 
 
 def build(kind: str, name: str, parts: Mapping[str, Part], facts: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
@@ -142,7 +150,7 @@ def build(kind: str, name: str, parts: Mapping[str, Part], facts: Mapping[str, A
     for option in options:
         if option not in part.options:
             raise unknown_name(f"option of {kind} {name!r}", option, part.options)
-    part_class = load_named(part.target)
+    part_class = class_of(part)
     wanted = inspect.signature(part_class).parameters
     arguments = {part.options[option].argument or option: value for option, value in options.items()}
     return part_class(**{fact: value for fact, value in facts.items() if fact in wanted}, **arguments)

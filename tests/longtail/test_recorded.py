@@ -35,7 +35,7 @@ ALTERED = {
     "": "names no network",
     "{task: longtail}": "names no network",
     "{task: ssl, model: [cnn-digits]}": "names no network",
-    "{task: longtail, model: resnet20, stage2: crd}": "stage2 must be one of crt, lws, tau-norm, ncm",
+    "{task: longtail, model: resnet20, stage2: crd}": "Unknown second stage .crd.. Did you mean .crt.",
 }
 
 
