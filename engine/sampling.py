@@ -171,8 +171,57 @@ class ClassPlan:
         return Draws(indices[mine], positions[mine])
 
 
-def build_plan(name: str, labels: Indices, epochs: EpochPlan) -> EpochPlan | ClassPlan:
-    """The sampler of that name over images with these labels: `instance`, which is `epochs`, or one of `POWERS`."""
+class ClassAwarePlan:
+    """Steps of four images of one class, four of the next, and so on; classes without images are left out.
+
+    All classes come up once in each cycle, in an order of its own, and the images of a class once in each of its own
+    cycles: the class-balanced draws of the code of Kang et al. 2020 (facebookresearch/classifier-balancing).
+
+    Args:
+        sizes: whose batches these are as large as, and of whose seed and processes.
+    """
+
+    IN_A_ROW = 4
+
+    def __init__(self, labels: Indices, sizes: EpochPlan) -> None:
+        self.sizes, self.steps_per_epoch, self.images_per_step = sizes, sizes.steps_per_epoch, sizes.images_per_step
+        self._members = [members for c in range(labels.max() + 1) if len(members := np.flatnonzero(labels == c))]
+        self._classes = ShuffledRow(len(self._members), self._order("class order", len(self._members)))
+        self._images = [
+            ShuffledRow(len(members), self._order("order in class", len(members), c))
+            for c, members in enumerate(self._members)
+        ]
+
+    def _order(self, purpose: str, size: int, *of: int) -> Callable[[int], Indices]:
+        seed = self.sizes.seed
+        return lambda cycle: np.random.default_rng(derived_seed(seed, purpose, *of, cycle)).permutation(size)
+
+    def __call__(self, step: int) -> Draws:
+        start = step * self.sizes.batch_size
+        positions = start + np.arange(self.sizes.size_of(step))
+        first = start // self.IN_A_ROW
+        visits = positions // self.IN_A_ROW
+        classes = self._classes.take(first, int(visits[-1]) - first + 1)
+        drawn = [
+            self._members[c][self._images[c].take(visit // len(self._members) * self.IN_A_ROW, self.IN_A_ROW)]
+            for visit, c in enumerate(classes.tolist(), first)
+        ]
+        indices = np.stack(drawn)[visits - first, positions % self.IN_A_ROW]
+        mine = slice(self.sizes.rank, None, self.sizes.world_size)
+        return Draws(indices[mine], positions[mine])
+
+
+SamplingPlan = EpochPlan | ClassPlan | ClassAwarePlan
+
+
+def build_plan(name: str, labels: Indices, epochs: EpochPlan) -> SamplingPlan:
+    """The sampler of that name over images with these labels.
+
+    Args:
+        name: `instance`, which is `epochs`; `class-aware`; or one of `POWERS`.
+    """
+    if name == "class-aware":
+        return ClassAwarePlan(labels, epochs)
     return epochs if name == "instance" else ClassPlan(labels, epochs, power=POWERS[name])
 
 

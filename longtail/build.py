@@ -17,7 +17,7 @@ from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import SAMPLE
 from tailmatch.engine.options import batchnorm_chunks
-from tailmatch.engine.sampling import ClassPlan, EpochPlan, build_plan, first_draws
+from tailmatch.engine.sampling import EpochPlan, SamplingPlan, build_plan, first_draws
 from tailmatch.errors import UserError
 from tailmatch.longtail.catalog import SECOND_STAGES
 from tailmatch.longtail.config import DistillationOptions, LongtailConfig, TeacherLossOptions
@@ -99,9 +99,7 @@ def build_images(config: LongtailConfig, device: torch.device, world: World) -> 
     return images_in_memory, _timetable(config, plan)
 
 
-def _drawn(
-    config: LongtailConfig, labels: NDArray[np.int64], world: World
-) -> tuple[EpochPlan | ClassPlan, torch.Tensor]:
+def _drawn(config: LongtailConfig, labels: NDArray[np.int64], world: World) -> tuple[SamplingPlan, torch.Tensor]:
     """What this process draws in each step, and the images that all of them draw first."""
     whole = EpochPlan(
         images=len(labels),
@@ -135,12 +133,13 @@ def _file_dataset(config: LongtailConfig) -> FileDataset:
             "and --test-fraction."
         )
     files = load_file_dataset(data.dataset, data.data_root.expanduser(), image_size=data.image_size or 224)
-    files = replace(files, mean=data.pixel_mean or files.mean, std=data.pixel_std or files.std)
+    mean, std = data.pixel_mean or files.mean, data.pixel_std or files.std
+    files = replace(files, color_jitter=data.color_jitter, mean=mean, std=std)
     check_channels(files.channels, files.mean, files.std)
     return files
 
 
-def _timetable(config: LongtailConfig, plan: EpochPlan | ClassPlan) -> Timetable:
+def _timetable(config: LongtailConfig, plan: SamplingPlan) -> Timetable:
     optim, method, steps_per_epoch = config.optim, config.method, plan.steps_per_epoch
     steps = optim.steps if optim.steps is not None else (optim.epochs or 0) * steps_per_epoch
     if method.stage2 is not None and not SECOND_STAGES[method.stage2].trains:
@@ -156,10 +155,12 @@ def build_student(config: LongtailConfig, images: Images, device: torch.device) 
     method, layout = config.method, torch.channels_last if config.run.channels_last else torch.contiguous_format
     if method.stage2 is not None:
         assert method.stage1 is not None
-        _, model = load_network(None, method.stage1, images.num_classes, images.channels, images.image_size)
+        sizes = (images.num_classes, images.channels, images.image_size)
+        _, model = load_network(None, method.stage1, *sizes, method.stage1_weights)
         model = model.to(device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
         facts = {"model": model, "images": images}
-        return model, build("second stage", method.stage2, SECOND_STAGES, facts, method.of_stage2())
+        trained = build("second stage", method.stage2, SECOND_STAGES, facts, method.of_stage2())
+        return model, replace(trained, batchnorm=method.stage2_batchnorm == "train")
     model = build_model(str(method.model), images.num_classes, images.channels, images.image_size)
     if method.head not in (None, "linear"):
         replace_head(model, method.head, scale=config.label_loss.scale)

@@ -19,7 +19,8 @@ from tailmatch.models.catalog import check_model_name
 
 NO_LOSS = "none"
 IncompleteBatch = Literal["drop", "keep"]
-Sampler = Literal["instance", "square-root", "class-balanced"]
+Sampler = Literal["instance", "square-root", "class-balanced", "class-aware"]
+Stage2BatchNorm = Literal["frozen", "train"]
 HEADS_ON_REQUEST = {name: head for name, head in HEADS.items() if head.on_request}
 
 
@@ -32,7 +33,8 @@ class MethodOptions(WithOptions):
     """Network to train, such as resnet32; by default the one the data set is usually trained with."""
     head: Annotated[str | None, one_of(HEADS_ON_REQUEST, help=f"Classifier: {described(HEADS_ON_REQUEST)}.")] = None
     sampler: Sampler | None = None
-    """How often a class is drawn: with its number of images, with the square root of it, or all alike."""
+    """How often a class is drawn: with its number of images, with the square root of it, all alike, or all alike in
+    turn, four images each (class-aware)."""
     drw: float | None = None
     """Deferred re-weighting: the share of the training after which classes weigh by their effective number."""
     post_hoc_tau: float = 0.0
@@ -43,6 +45,10 @@ class MethodOptions(WithOptions):
     ] = None
     stage1: Annotated[Path | None, tyro.conf.arg(aliases=["--from"])] = None
     """Finished run folder whose network the second stage starts from, with the same data and seed."""
+    stage1_weights: Annotated[str, one_of(WEIGHTS_FILES)] = "last"
+    """Which of its weights: those of its last step, or those that its validation images chose."""
+    stage2_batchnorm: Stage2BatchNorm = "frozen"
+    """BatchNorm's statistics in a second stage that trains: as the first left them, or going on with the training."""
 
     def of_stage2(self) -> dict[str, Any]:
         """The options of second stages that were set."""
@@ -57,6 +63,14 @@ class MethodOptions(WithOptions):
             found.append(f"drw must lie between 0 and 1, got {self.drw}; 0.8 is epoch 160 of 200.")
         if (self.stage2 is None) != (self.stage1 is None):
             found.append("--stage2 METHOD and --stage1 RUN go together: give both or none.")
+        found += weights_problems("stage1_weights", self.stage1_weights)
+        if self.stage1_weights != "last" and self.stage1 is None:
+            found.append("--stage1-weights chooses the weights of --stage1 RUN; give both or none.")
+        trained = [name for name, stage in SECOND_STAGES.items() if stage.trains]
+        if self.stage2_batchnorm == "train" and self.stage2 not in trained:
+            found.append(
+                f"--stage2-batchnorm train is for a second stage that trains: --stage2 {' or '.join(trained)}."
+            )
         if self.stage2 is not None and self.head is not None:
             found.append(f"--stage2 {self.stage2} makes its own classifier; leave out --head.")
         return found + self._problems_of_stage2() + model_problems(self.model)
@@ -104,7 +118,11 @@ class DistillationOptions:
     def problems(self) -> list[str]:
         given = ["label_weight", "prior_tau", "prior_rho", "prior_weight_rho"]
         given += [] if self.kd_weight is None else ["kd_weight"]
-        return at_least(self, 0, *given) + model_problems(self.teacher) + weights_problems(self.teacher_weights)
+        return (
+            at_least(self, 0, *given)
+            + model_problems(self.teacher)
+            + weights_problems("teacher_weights", self.teacher_weights)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,14 +238,14 @@ class LongtailConfig:
         return found
 
 
-def weights_problems(weights: str) -> list[str]:
+def weights_problems(option: str, weights: str) -> list[str]:
     """What is wrong with the name of a run folder's weights, as a list for `problems`."""
     if weights in WEIGHTS_FILES:
         return []
     if weights == "best-on-test":
         return [
-            "teacher_weights best-on-test are not kept by a run, which does not choose on test images; take last or "
-            "selected (or give a file of such weights as --teacher-checkpoint)."
+            f"{option} best-on-test are not kept by a run, which does not choose on test images; take last or "
+            "selected (as a teacher, a file of such weights will do too: --teacher-checkpoint FILE)."
         ]
     return [str(unknown_name("weights", weights, WEIGHTS_FILES))]
 

@@ -33,6 +33,8 @@ class DataOptions:
     crop_fill: Literal["reflect", "zero"] | None = None
     """What the random crop of small images shows beyond their edges: their reflection, or black; by default the former,
     and for CIFAR-LT black, as published."""
+    color_jitter: float = 0.0
+    """How far training changes brightness, contrast and saturation of images in files, as in 0.4."""
     pixel_mean: tuple[float, ...] | None = None
     """Mean by which pixels in 0..1 are normalised, a number a channel; the data set's by default."""
     pixel_std: tuple[float, ...] | None = None
@@ -52,6 +54,10 @@ class DataOptions:
             found.append(f"pixel_mean must lie between 0 and 1 in each channel, got {self.pixel_mean}.")
         if self.pixel_std is not None and not all(std > 0 for std in self.pixel_std):
             found.append(f"pixel_std must be above 0 in each channel, got {self.pixel_std}.")
+        if not 0 <= self.color_jitter <= 1:
+            found.append(f"color_jitter must lie between 0 and 1, got {self.color_jitter}.")
+        if self.color_jitter and self.dataset not in FILE_DATASETS:
+            found.append(f"color_jitter is for images in files ({', '.join(FILE_DATASETS)}), not for {self.dataset}.")
         if self.crop_fill is not None and self.dataset in FILE_DATASETS:
             found.append(f"crop_fill is for images in memory; {self.dataset} is cut by a random resized crop.")
         if self.image_size is not None and self.image_size < 8:

@@ -29,7 +29,7 @@ def weights_of(folder: Path, which: str) -> Path:
     if which == "selected" and not file.is_file():
         raise UserError(
             f"{folder} has no {file.name}: it was trained without validation images, so none could choose weights; "
-            "take the last ones (--teacher-weights last), or train it with --val-fraction."
+            "take the last ones, or train it with --val-fraction."
         )
     return file
 

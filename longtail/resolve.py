@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tailmatch.datasets.catalog import defaults_of
+from tailmatch.datasets.catalog import Options, defaults_of
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.declare import find
@@ -38,6 +38,7 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
             pixel_mean=data.pixel_mean or usual.get("pixel_mean"),
             pixel_std=data.pixel_std or usual.get("pixel_std"),
         )
+    _check_said(data.dataset, usual, config)
     method = replace(
         method,
         model=method.model or usual["model"],
@@ -53,6 +54,19 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     if method.drw is not None and optim.epochs is not None:
         first_reweighed_epoch(method.drw, optim.epochs)  # refused before a teacher is trained for the run
     return _with_teacher(config) if config.distills else config
+
+
+def _check_said(dataset: str, usual: Options, config: LongtailConfig) -> None:
+    """Where nothing is published of a data set's training, network and length are not made up."""
+    length = config.optim.steps is not None or config.optim.epochs is not None or config.method.stage2 is not None
+    said = {"model": config.method.model is not None, "epochs": length}
+    missing = [f"--{name}" for name in said if not said[name] and name not in usual]
+    if missing:
+        raise UserError(
+            f"Nothing is published of training on {dataset} from scratch, so nothing is filled in: give "
+            f"{' and '.join(missing)} (its rate is {config.optim.lr:g}, its batch {config.optim.batch_size}), or a "
+            "recipe of your own by --config FILE."
+        )
 
 
 def _with_warmup(optim: EpochOptions, usual: float) -> EpochOptions:

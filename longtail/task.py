@@ -59,6 +59,8 @@ class TrainedPart:
 
     modules: tuple[nn.Module, ...] = ()
     everything: bool = True
+    batchnorm: bool = False
+    """Whether the rest's BatchNorm statistics go on with the training."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What a second stage has to say in result.json."""
 
@@ -108,7 +110,7 @@ class LongtailTask(Task):
 
     def _freeze_the_rest(self, model: nn.Module) -> None:
         model.eval()
-        for module in self.trained.modules:
+        for module in (*self.trained.modules, *(moving_norms(model) if self.trained.batchnorm else ())):
             module.train()
 
     def end_epoch(self, epoch: int) -> None:
@@ -123,7 +125,7 @@ class LongtailTask(Task):
         return self.images.sample()
 
     def moving_norms(self) -> list[_BatchNorm]:
-        parts = [self.model] if self.trained.everything else self.trained.modules
+        parts = [self.model] if self.trained.everything or self.trained.batchnorm else self.trained.modules
         return [norm for part in parts for norm in moving_norms(part)]
 
     def card(self) -> Card:

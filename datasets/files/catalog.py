@@ -53,11 +53,8 @@ class FileRecipe:
     """What the options of `longtail` come to where nothing else is said."""
 
 
-# ImageNet-LT's as published, see configs/: the other photographs of that size are trained alike. A list may differ.
-_LONGTAIL = {
-    "model": "resnet50", "epochs": 90, "warmup": 10.0, "batch_size": 128, "lr": 0.05, "schedule": "cosine",
-    "nesterov": False, "decay_all": True, "ema_decay": 0.0,
-}  # fmt: skip
+# Of all of them: plain SGD on every parameter, evaluated as it is. What else is usual stands in each list, with source.
+_LONGTAIL = {"nesterov": False, "decay_all": True, "ema_decay": 0.0, "warmup": 0.0}
 _LISTS = Path(__file__).with_name("lists")
 FILE_DATASETS = tuple(sorted(path.stem.replace("_", "-") for path in _LISTS.glob("*.yaml")))
 
@@ -83,5 +80,9 @@ def file_recipe(name: str) -> FileRecipe:
         images={first: tuple(places) for first, places in rows.get("images", {}).items()},
         folders={split: tuple(places) for split, places in rows.get("folders", {}).items()},
         solution=tuple(rows.get("solution", ())),
-        longtail={**_LONGTAIL, **rows.get("longtail", {})},
+        longtail={**_LONGTAIL, **{name: _frozen(value) for name, value in rows.get("longtail", {}).items()}},
     )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

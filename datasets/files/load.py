@@ -26,6 +26,8 @@ class FileDataset:
     std: tuple[float, ...]
     image_size: int = 224
     channels: int = 3
+    color_jitter: float = 0.0
+    """By how much training changes brightness, contrast and saturation; the published crop alone at 0."""
 
     @property
     def num_classes(self) -> int:
@@ -39,7 +41,7 @@ class FileDataset:
     @property
     def train_view(self) -> TrainView:
         """The published training crop."""
-        return TrainView(size=self.image_size)
+        return TrainView(size=self.image_size, color_jitter=self.color_jitter)
 
     @property
     def eval_view(self) -> EvalView:

@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from tailmatch.datasets.files.decode import Box, Picture, Pixels
+from tailmatch.datasets.image_ops import brightness, color, contrast
 from tailmatch.errors import UserError
 
 _TRIES = 10
+_JITTER = (brightness, contrast, color)
 
 
 class View(Protocol):
@@ -48,8 +50,13 @@ class TrainView:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Its width over its height, drawn evenly on a logarithmic scale."""
     mirror: bool = True
+    color_jitter: float = 0.0
+    """How far from 1 the factors of brightness, contrast and saturation may lie, which come in a random order; those of
+    torchvision's ColorJitter without a change of hue."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.color_jitter <= 1:
+            raise UserError(f"The colour jitter must lie between 0 and 1, got {self.color_jitter}.")
         if self.size < 1:
             raise UserError(f"The image size must be at least 1, got {self.size}.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -63,7 +70,16 @@ class TrainView:
         box = self.box(picture.width, picture.height, draws)
         pixels_CHW = crop(picture, box, self.size)
         # Here and not on the device: reversing the rows takes four microseconds.
-        return pixels_CHW.flip(2) if self.mirror and draws.random() < 0.5 else pixels_CHW
+        pixels_CHW = pixels_CHW.flip(2) if self.mirror and draws.random() < 0.5 else pixels_CHW
+        return self.jittered(pixels_CHW, draws) if self.color_jitter else pixels_CHW
+
+    def jittered(self, pixels_CHW: Tensor, draws: np.random.Generator) -> Tensor:
+        """Another brightness, contrast and saturation."""
+        factors = 1 + self.color_jitter * (2 * draws.random(3) - 1)
+        images_BCHW = pixels_CHW[None]
+        for change in draws.permutation(3):
+            images_BCHW = _JITTER[change](images_BCHW, torch.tensor([factors[change]], dtype=torch.float32))
+        return images_BCHW[0]
 
     def box(self, width: int, height: int, draws: np.random.Generator) -> Box:
         """A part of an image of this size; the centre, as near to the wanted ratio as it goes, where none fits."""

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
 from tailmatch.datasets.files import decode
@@ -205,3 +205,33 @@ def test_views_refuse_impossible_sizes() -> None:
         TrainView(scale=(0.5, 0.1))
     with pytest.raises(UserError, match="got size 300 of short side 256"):
         EvalView(size=300)
+
+
+def test_the_colour_jitter_is_pillows_enhancers_in_a_random_order() -> None:
+    """As torchvision's ColorJitter(0.4, 0.4, 0.4) applies them, without a change of hue."""
+    image = PHOTO.resize((40, 30))
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    orders, factors = set(), []
+    for index in range(60):
+        found = TrainView(color_jitter=0.4).jittered(pixels, draws_of(0, 0, index))
+        draws = draws_of(0, 0, index)
+        drawn, order = 1 + 0.4 * (2 * draws.random(3) - 1), draws.permutation(3)
+        wanted = image
+        for change in order:
+            wanted = enhancers[change](wanted).enhance(float(drawn[change]))
+        assert np.abs(pixels_of(found) - np.asarray(wanted).astype(int)).max() <= 1
+        orders.add(tuple(order.tolist()))
+        factors.extend(drawn)
+    assert len(orders) == 6
+    assert 0.6 <= min(factors) < 0.65
+    assert 1.35 < max(factors) <= 1.4
+
+
+def test_without_a_colour_jitter_a_view_is_what_it_was() -> None:
+    data = encoded(300, 260)
+    plain, jittered = (TrainView(color_jitter=amount)(data, draws_of(1, 2, 3)) for amount in (0.0, 0.4))
+    assert torch.equal(plain, TrainView()(data, draws_of(1, 2, 3)))
+    assert not torch.equal(plain, jittered)
+    with pytest.raises(UserError, match="colour jitter must lie between 0 and 1"):
+        TrainView(color_jitter=1.5)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tailmatch.engine.sampling import POWERS, ClassPlan, EpochPlan, Indices, build_plan, first_draws, shuffled
+from tailmatch.engine.sampling import POWERS, EpochPlan, Indices, SamplingPlan, build_plan, first_draws, shuffled
 from tailmatch.engine.seeding import generator
 from tailmatch.errors import UserError
 
 LABELS = np.repeat(np.arange(5), [400, 100, 25, 0, 4]).astype(np.int64)
 
 
-def plan_of(name: str, labels: Indices, **sizes: Any) -> EpochPlan | ClassPlan:
+def plan_of(name: str, labels: Indices, **sizes: Any) -> SamplingPlan:
     return build_plan(name, labels, EpochPlan(images=len(labels), **sizes))
 
 
@@ -45,7 +45,7 @@ def test_instance_sampling_draws_every_image_once_an_epoch() -> None:
         assert sorted(drawn) == list(range(529))
 
 
-@pytest.mark.parametrize("name", ["instance", *POWERS])
+@pytest.mark.parametrize("name", ["instance", "class-aware", *POWERS])
 def test_a_step_depends_on_seed_and_step_alone(name: str) -> None:
     def build(seed: int) -> list[int]:
         plan = plan_of(name, LABELS, seed=seed, batch_size=32)
@@ -56,7 +56,7 @@ def test_a_step_depends_on_seed_and_step_alone(name: str) -> None:
     assert fresh(7).indices.tolist() == build(1) != build(2)
 
 
-@pytest.mark.parametrize("name", ["instance", *POWERS])
+@pytest.mark.parametrize("name", ["instance", "class-aware", *POWERS])
 def test_processes_share_the_batch_of_one(name: str) -> None:
     whole = plan_of(name, LABELS, seed=1, batch_size=32)(5)
     parts = [plan_of(name, LABELS, seed=1, batch_size=32, rank=r, world_size=2)(5) for r in (0, 1)]
@@ -118,3 +118,27 @@ def test_the_smaller_batch_divides_among_the_processes_too() -> None:
     whole = EpochPlan(images=22, batch_size=8, seed=0, keep_incomplete=True)(2).indices
     assert sorted(np.concatenate(parts)) == sorted(whole)
     assert len(whole) == 6
+
+
+def test_class_aware_draws_take_the_classes_in_turn_with_four_images_each() -> None:
+    plan = plan_of("class-aware", LABELS, seed=0, batch_size=32)
+    drawn = np.concatenate([plan(step).indices for step in range(200)]).reshape(-1, 4)  # 1,600 visits of a class
+    visited = LABELS[drawn]
+    assert (visited == visited[:, :1]).all()
+    cycles = visited[:, 0].reshape(-1, 4)  # four classes have images
+    assert all(sorted(cycle) == [0, 1, 2, 4] for cycle in cycles.tolist())
+    assert len({tuple(cycle) for cycle in cycles.tolist()}) > 10  # each cycle has an order of its own
+    for label, count in ((0, 400), (1, 100), (2, 25), (4, 4)):
+        row = drawn[visited[:, 0] == label].ravel()
+        for start in range(0, len(row) - count + 1, count):
+            assert len(set(row[start : start + count])) == count  # every image once in a cycle of its class
+    positions = np.concatenate([plan(step).draws for step in range(20)])
+    assert len(set(positions)) == len(positions)
+
+
+def test_a_class_of_fewer_images_than_are_drawn_of_it_gives_them_again() -> None:
+    plan = plan_of("class-aware", np.repeat([0, 1], [9, 1]), seed=1, batch_size=8)
+    assert np.bincount(np.repeat([0, 1], [9, 1])[plan(0).indices]).tolist() == [4, 4]
+    uneven = plan_of("class-aware", LABELS, seed=1, batch_size=6)  # a batch may end within a visit
+    whole = plan_of("class-aware", LABELS, seed=1, batch_size=12)
+    assert np.concatenate([uneven(0).indices, uneven(1).indices]).tolist() == whole(0).indices.tolist()

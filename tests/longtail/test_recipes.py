@@ -22,7 +22,7 @@ from tailmatch.longtail.resolve import first_reweighed_epoch, resolved
 from tailmatch.models.build import build_model
 from tailmatch.models.catalog import check_model_name
 
-IMAGENET_LT = [name for name in recipe_names() if name.startswith("imagenet_lt")]
+IMAGENET_LT = [name for name in recipe_names() if name.startswith("imagenet_lt") and "x50" not in name]
 TRAIN_IMAGES = 115_846
 ITERATIONS = 905
 
