@@ -62,7 +62,7 @@ def test_overall_lies_between_the_groups() -> None:
         ({"task": "ssl", "dataset": "cifar100", "labels": 400, "model": "wrn-28-2"}, ["FixMatch"]),
         ({"task": "ssl", "dataset": "cifar10", "labels": 80, "model": "wrn-28-2"}, []),
         (
-            {"dataset": "cifar100-lt", "model": "resnet32", "imbalance": 50.0, "loss": {"name": "none"}},
+            {"dataset": "cifar100-lt", "model": "resnet32-a", "imbalance": 50.0, "loss": {"name": "none"}},
             ["cross-entropy", "BBN", "logit adjustment", "TDE", "RIDE-3", "Balanced Softmax", "PaCo"],
         ),
         ({"task": "longtail", "dataset": "digits-lt"}, []),
