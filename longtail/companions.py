@@ -20,9 +20,14 @@ from tailmatch.engine.options import EXECUTION_ONLY
 from tailmatch.engine.records import RunFolder
 from tailmatch.engine.session import Session
 from tailmatch.longtail.build import build_task
-from tailmatch.longtail.config import DistillationOptions, LongtailConfig, MethodOptions, TeacherLossOptions
+from tailmatch.longtail.config import (
+    DistillationOptions,
+    LabelLossOptions,
+    LongtailConfig,
+    MethodOptions,
+    TeacherLossOptions,
+)
 from tailmatch.longtail.identity import identity_of
-from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.longtail.resolve import resolved
 
 # A companion serves all seeds' names alike; where it is computed does not change what it is.

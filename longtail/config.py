@@ -13,7 +13,6 @@ from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import unknown_name
 from tailmatch.longtail.catalog import HEADS, SECOND_STAGES
 from tailmatch.longtail.data_options import DataOptions
-from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES
 from tailmatch.models.catalog import check_model_name
 
@@ -123,6 +122,17 @@ class DistillationOptions:
             + model_problems(self.teacher)
             + weights_problems("teacher_weights", self.teacher_weights)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_options(name=LABEL_LOSSES)
+class LabelLossOptions(PartOptions):
+    """The loss against the labels, and its own options; losses/README.md says which loss has which."""
+
+    kind, catalog = "label loss", LABEL_LOSSES
+
+    name: Annotated[str, one_of(LABEL_LOSSES, name="label-loss", prefix_name=False)] = "cross-entropy"
+    """Which hard-label loss of the shared module."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,8 @@ from tailmatch.engine.config import read_recipe, word_of
 from tailmatch.engine.recorded import is_finished
 from tailmatch.errors import UserError
 from tailmatch.longtail.catalog import SECOND_STAGES, SecondStage
-from tailmatch.longtail.config import EpochOptions, LongtailConfig, TeacherLossOptions
+from tailmatch.longtail.config import EpochOptions, LabelLossOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.data_options import DataOptions
-from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.longtail.presets import COSINE_SCALE, published
 
 

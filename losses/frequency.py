@@ -17,8 +17,7 @@ from torch import Tensor
 from tailmatch.declare import check_values, checks, options_of
 from tailmatch.losses.catalog import ClassBalancedOptions, FocalOptions, LDAMOptions, LogitAdjustedOptions
 from tailmatch.losses.checks import check_logits, check_per_class, working_dtype
-from tailmatch.losses.entropies import cross_entropy
-from tailmatch.losses.label_rows import check_label_call, reduce_label_rows
+from tailmatch.losses.entropies import check_label_call, cross_entropy, reduce_label_rows
 
 
 def balanced_softmax(

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from tailmatch.losses.base import LossModule
 from tailmatch.losses.catalog import (
+    BalancedSoftmaxOptions,
     ClassBalancedOptions,
     CountsOptions,
+    CrossEntropyOptions,
     FocalOptions,
     LDAMOptions,
     LogitAdjustedOptions,
@@ -51,7 +53,7 @@ class LabelLoss(CountsOptions, LossModule):
         self.class_weights.copy_(effective_number_weights(self.class_counts, effective_beta))
 
 
-class CrossEntropy(LabelLoss):
+class CrossEntropy(CrossEntropyOptions, LabelLoss):
     """`cross_entropy` as a module."""
 
     function, takes_counts = staticmethod(cross_entropy), False
@@ -83,7 +85,7 @@ class LDAM(LDAMOptions, LabelLoss):
     function = staticmethod(unwrap(ldam))
 
 
-class BalancedSoftmax(LabelLoss):
+class BalancedSoftmax(BalancedSoftmaxOptions, LabelLoss):
     """`balanced_softmax` as a module."""
 
     function = staticmethod(balanced_softmax)

@@ -15,10 +15,12 @@ from torch import Tensor
 from tailmatch.errors import UserError
 from tailmatch.losses.base import LossModule
 from tailmatch.losses.catalog import (
+    CEOptions,
     DKDOptions,
     DKLOptions,
     GKLOptions,
     IKLOptions,
+    JSOptions,
     KLOptions,
     MSEOptions,
     SoftCEOptions,
@@ -71,7 +73,7 @@ class KL(KLOptions, TeacherLoss):
     divergence = staticmethod(unwrap(kl))
 
 
-class JS(KLOptions, TeacherLoss):
+class JS(JSOptions, TeacherLoss):
     """`js` as a module."""
 
     divergence = staticmethod(unwrap(js))
@@ -89,7 +91,7 @@ class SoftCE(SoftCEOptions, TeacherLoss):
     divergence = staticmethod(unwrap(soft_cross_entropy))
 
 
-class CE(TeacherLoss):
+class CE(CEOptions, TeacherLoss):
     """`cross_entropy` of the student with the labels, or with the teacher's most likely class where there are none."""
 
     def forward(

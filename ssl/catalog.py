@@ -11,39 +11,31 @@ _THRESHOLD = {"threshold": number(0.95, "confidence from which a pseudo-label is
 _MOMENTUM = {"running_momentum": number(0.999, "momentum of running means", high=1, excluded=1, argument="momentum")}
 
 TARGETS = {
-    "hard": Part(target="ssl.targets:Hard", description="the most likely class"),
-    "soft": Part(target="ssl.targets:Soft", description="the whole prediction"),
+    "hard": Part("ssl.targets:Hard", "the most likely class"),
+    "soft": Part("ssl.targets:Soft", "the whole prediction"),
     "sharpened": Part(
-        target="ssl.targets:Sharpened",
-        description="the whole prediction, at a temperature below 1",
-        options={"sharpening": number(0.5, "their temperature", high=1, excluded=0, argument="temperature")},
+        "ssl.targets:Sharpened",
+        "the whole prediction, at a temperature below 1",
+        {"sharpening": number(0.5, "their temperature", high=1, excluded=0, argument="temperature")},
     ),
 }
 ACCEPTANCES = {
-    "all": Part(target="ssl.acceptance:Acceptance", description="every image"),
-    "fixed": Part(target="ssl.acceptance:FixedThreshold", description="FixMatch's", options=_THRESHOLD),
-    "curriculum": Part(
-        target="ssl.adaptive_acceptance:CurriculumThreshold", description="FlexMatch's", options=_THRESHOLD
-    ),
+    "all": Part("ssl.acceptance:Acceptance", "every image"),
+    "fixed": Part("ssl.acceptance:FixedThreshold", "FixMatch's", _THRESHOLD),
+    "curriculum": Part("ssl.adaptive_acceptance:CurriculumThreshold", "FlexMatch's", _THRESHOLD),
     "self-adaptive": Part(
-        target="ssl.adaptive_acceptance:SelfAdaptiveThreshold",
-        description="FreeMatch's",
-        options={"fairness_weight": number(0.0, "weight of the fairness term"), **_MOMENTUM},
+        "ssl.adaptive_acceptance:SelfAdaptiveThreshold",
+        "FreeMatch's",
+        {"fairness_weight": number(0.0, "weight of the fairness term"), **_MOMENTUM},
     ),
-    "gaussian": Part(
-        target="ssl.adaptive_acceptance:GaussianWeight", description="SoftMatch's weights", options=_MOMENTUM
-    ),
-    "relative": Part(target="ssl.acceptance:RelativeThreshold", description="AdaMatch's", options=_THRESHOLD),
-    "dash": Part(target="ssl.acceptance:DashThreshold", description="Dash's"),
+    "gaussian": Part("ssl.adaptive_acceptance:GaussianWeight", "SoftMatch's weights", _MOMENTUM),
+    "relative": Part("ssl.acceptance:RelativeThreshold", "AdaMatch's", _THRESHOLD),
+    "dash": Part("ssl.acceptance:DashThreshold", "Dash's"),
 }
 ALIGNMENTS = {
-    "none": Part(target="ssl.alignment:Alignment", description="pseudo-labels as they are"),
-    "distribution": Part(
-        target="ssl.alignment:DistributionAlignment", description="like the labelled predictions", options=_MOMENTUM
-    ),
-    "uniform": Part(
-        target="ssl.alignment:UniformAlignment", description="judged as if classes were even", options=_MOMENTUM
-    ),
+    "none": Part("ssl.alignment:Alignment", "pseudo-labels as they are"),
+    "distribution": Part("ssl.alignment:DistributionAlignment", "like the labelled predictions", _MOMENTUM),
+    "uniform": Part("ssl.alignment:UniformAlignment", "judged as if classes were even", _MOMENTUM),
 }
 CHOSEN = {"targets": TARGETS, "acceptance": ACCEPTANCES, "alignment": ALIGNMENTS}
 """What an algorithm has one of, by the option that chooses it."""
@@ -53,19 +45,16 @@ OPTIONS: dict[str, Option] = {
 
 ADD_ONS = {
     "logit-adjust": Part(
-        target="ssl.add_on_logit_adjust:AdjustedTraining",
-        description="logit adjustment while training (Menon et al. 2021, arXiv 2007.07314)",
+        "ssl.add_on_logit_adjust:AdjustedTraining",
+        "logit adjustment while training (Menon et al. 2021, arXiv 2007.07314)",
     ),
     "logit-adjust-posthoc": Part(
-        target="ssl.add_on_logit_adjust:AdjustedEvaluation",
-        description="logit adjustment of the evaluated logits (same paper)",
+        "ssl.add_on_logit_adjust:AdjustedEvaluation", "logit adjustment of the evaluated logits (same paper)"
     ),
-    "darp": Part(target="ssl.add_on_darp:AlignedPseudoLabels", description="DARP (Kim et al. 2020, arXiv 2007.08844)"),
-    "crest": Part(
-        target="ssl.add_on_crest:ClassRebalancedSelfTraining", description="CReST+ (Wei et al. 2021, arXiv 2102.09559)"
-    ),
-    "abc": Part(target="ssl.add_on_abc:BalancedClassifier", description="ABC (Lee et al. 2021, arXiv 2110.10368)"),
-    "daso": Part(target="ssl.add_on_daso:SemanticPseudoLabels", description="DASO (Oh et al. 2022, arXiv 2106.05682)"),
+    "darp": Part("ssl.add_on_darp:AlignedPseudoLabels", "DARP (Kim et al. 2020, arXiv 2007.08844)"),
+    "crest": Part("ssl.add_on_crest:ClassRebalancedSelfTraining", "CReST+ (Wei et al. 2021, arXiv 2102.09559)"),
+    "abc": Part("ssl.add_on_abc:BalancedClassifier", "ABC (Lee et al. 2021, arXiv 2110.10368)"),
+    "daso": Part("ssl.add_on_daso:SemanticPseudoLabels", "DASO (Oh et al. 2022, arXiv 2106.05682)"),
 }
 """Methods for long tails, on top of any algorithm."""
 

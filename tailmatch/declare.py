@@ -70,22 +70,41 @@ def flag(default: bool, text: str) -> Any:
     return Option(default=default, kind=bool, help=text)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A row of a catalog."""
+
+    target: str
+    """Where it is: file and class, "losses.modules:IKL"."""
+    description: str
+    """What it is, with its paper."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
-def declares(cls: type[Class]) -> type[Class]:
-    """Make a dataclass of a class whose attributes are options; `options_of` finds them again.
+def declares(
+    catalog: dict[str, Part] | None = None, name: str = "", target: str = ""
+) -> Callable[[type[Class]], type[Class]]:
+    """Make a dataclass of a class whose attributes are options, and a row of the catalog with its docstring.
 
     A part that inherits from it has the constructor and, in `__post_init__`, its options as attributes.
     """
-    own = {name: option for name, option in vars(cls).items() if isinstance(option, Option)}
-    cls._declared = own  # type: ignore[attr-defined]
-    for name, option in own.items():
-        setattr(cls, name, option.default)
-    cls.__post_init__ = None  # type: ignore[attr-defined]  # seen by `dataclass`, the part's own is what gets called
-    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
-    del made.__post_init__  # type: ignore[attr-defined]
-    shown = made.__init__.__annotations__  # by `help`, which need not know what becomes of an argument
-    shown |= {name: kind.type for name, kind in shown.items() if isinstance(kind, InitVar)}
-    return made
+
+    def declared(cls: type[Class]) -> type[Class]:
+        own = {option: value for option, value in vars(cls).items() if isinstance(value, Option)}
+        cls._declared = own  # type: ignore[attr-defined]
+        for option, value in own.items():
+            setattr(cls, option, value.default)
+        cls.__post_init__ = None  # type: ignore[attr-defined]  # seen by `dataclass`; the part's own gets called
+        made = dataclass(kw_only=True, eq=False, repr=False)(cls)
+        del made.__post_init__  # type: ignore[attr-defined]
+        shown = made.__init__.__annotations__  # by `help`, which need not know what becomes of an argument
+        shown |= {argument: kind.type for argument, kind in shown.items() if isinstance(kind, InitVar)}
+        if catalog is not None:
+            catalog[name] = Part(target, " ".join(str(cls.__doc__).split()), options_of(cls))
+        return made
+
+    return declared
 
 
 def options_of(cls: type) -> dict[str, Option]:
@@ -116,17 +135,6 @@ def checks(declared: type) -> Callable[[Callable[Given, Result]], Callable[Given
         return checked
 
     return around
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A row of a catalog."""
-
-    target: str
-    """Where it is: file and class, "losses.modules:IKL"."""
-    description: str
-    """What it is, in a paragraph, with its paper."""
-    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 Row = TypeVar("Row", bound=Part)

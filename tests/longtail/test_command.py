@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from tailmatch.engine.checkpoint import checkpoints, load_checkpoint
 from tailmatch.engine.distributed import World
 from tailmatch.longtail.build import build_task
-from tailmatch.longtail.config import LongtailConfig, MethodOptions
+from tailmatch.longtail.config import LabelLossOptions, LongtailConfig, MethodOptions
 from tailmatch.longtail.heads import CosineLinear
-from tailmatch.longtail.label_options import LabelLossOptions
 from tailmatch.longtail.resolve import resolved
 from tailmatch.losses import ldam
 from tailmatch.models import head_of
