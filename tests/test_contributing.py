@@ -28,6 +28,140 @@ def insert(checkout: Checkout, name: str, text: str, before: str = "") -> None:
     path.write_text(content.replace(before, text) if before else content + text, encoding="utf-8")
 
 
+LOSS = """
+
+@declares(LOSSES, "lorentz", "losses.lorentz:Lorentz")
+class LorentzOptions:
+    \"""Logarithm of the squared distance of the logits.\"""
+
+    strength: float = number(1.0, "factor on the squared distance", excluded=0)
+"""
+ITS_FILE = """
+from inspect import unwrap
+
+from torch import Tensor
+
+from tailmatch.declare import checks
+from tailmatch.losses.catalog import LorentzOptions
+from tailmatch.losses.checks import check_pair, reduce_rows, working_dtype
+from tailmatch.losses.modules import TeacherLoss
+
+
+@checks(LorentzOptions)
+def lorentz(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    strength: float = 1.0,
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    check_pair(student, teacher, sample_weight, reduction)
+    dtype = working_dtype(student, teacher)
+    rows_B = (strength * (student.to(dtype) - teacher.detach().to(dtype)).square().sum(-1)).log1p()
+    return reduce_rows(rows_B, sample_weight, reduction)
+
+
+class Lorentz(LorentzOptions, TeacherLoss):
+    \"""`lorentz` as a module.\"""
+
+    divergence = staticmethod(unwrap(lorentz))
+"""
+SHORT = "--steps 2 --batch-size 4 --threads 1 --device cpu"
+
+
+def test_a_teacher_loss_with_an_option_is_a_row_and_a_file(checkout: Checkout) -> None:
+    insert(checkout, "losses/catalog.py", LOSS)
+    (checkout.place / "losses/lorentz.py").write_text(ITS_FILE)
+    assert checkout.traces() == ["losses/catalog.py", "losses/lorentz.py"]
+    shown = checkout.bash("python run.py ssl --loss lorentz --loss.strength 2 --dry-run --print-config", "")
+    assert "name: lorentz" in shown
+    assert "strength: 2.0" in shown
+    for task in ("ssl", "longtail"):
+        checkout.bash(f"python run.py {task} --loss lorentz --loss.strength 2 {SHORT} --out runs/{task}", "the loss")
+        assert "strength: 2.0" in (checkout.place / f"runs/{task}/config.yaml").read_text()
+    refused = checkout.bash("python run.py ssl --loss lorentz --loss.strength 0 2>&1 || true", "")
+    assert "loss.strength must be a finite number greater than 0; got 0.0" in refused
+    foreign = checkout.bash("python run.py ssl --loss kl --loss.strength 1 2>&1 || true", "")
+    assert "Loss 'kl' has no option 'strength'" in foreign
+    assert "Factor on the squared distance (lorentz)" in checkout.bash("python run.py ssl --help", "")
+    checkout.bash("python -m pytest -q tests/losses/test_catalog.py tests/losses/test_numerics.py -k lorentz", "tests")
+
+
+LABEL_LOSS = """
+
+@declares(LABEL_LOSSES, "smoothed", "losses.smoothed:Smoothed")
+class SmoothedOptions(CountsOptions):
+    \"""Cross-entropy with a share of each label spread over all classes.\"""
+
+    smoothing: float = number(0.1, "share of the label that is spread", high=1, excluded=1)
+"""
+ITS_LABEL_FILE = """
+from torch import Tensor
+
+from tailmatch.losses.catalog import SmoothedOptions
+from tailmatch.losses.entropies import cross_entropy
+from tailmatch.losses.label_modules import LabelLoss
+
+
+def smoothed(logits: Tensor, labels: Tensor, *, smoothing: float = 0.1, **keywords: Tensor) -> Tensor:
+    spread = -logits.log_softmax(-1).mean()
+    return (1 - smoothing) * cross_entropy(logits, labels, **keywords) + smoothing * spread
+
+
+class Smoothed(SmoothedOptions, LabelLoss):
+    \"""`smoothed` as a module.\"""
+
+    function, takes_counts = staticmethod(smoothed), False
+"""
+
+
+def test_a_label_loss_with_an_option_is_a_row_and_a_file(checkout: Checkout) -> None:
+    insert(checkout, "losses/catalog.py", LABEL_LOSS)
+    (checkout.place / "losses/smoothed.py").write_text(ITS_LABEL_FILE)
+    assert checkout.traces() == ["losses/catalog.py", "losses/smoothed.py"]
+    words = f"--label-loss smoothed --label-loss.smoothing 0.25 {SHORT} --out runs/one"
+    checkout.bash(f"python run.py longtail {words}", "the label loss")
+    assert "smoothing: 0.25" in (checkout.place / "runs/one/config.yaml").read_text()
+    refused = checkout.bash("python run.py longtail --label-loss smoothed --label-loss.smoothing 1 2>&1 || true", "")
+    assert "label_loss.smoothing must be a finite number at least 0 and below 1; got 1.0" in refused
+
+
+RULE = """
+
+class SurestShare(Acceptance):
+    \"""The surest of a step's images.\"""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, seen: Predictions) -> Tensor:
+        confidence_U = seen.unlabeled.amax(1)
+        return (confidence_U >= confidence_U.quantile(1 - self.share)).float()
+"""
+ITS_RULE_ROW = """    "surest": Part(
+        "ssl.acceptance:SurestShare", "the surest of a step", {"share": number(0.5, "share accepted", high=1)}
+    ),
+"""
+
+
+def test_a_rule_of_acceptance_with_an_option_is_a_class_and_a_row(checkout: Checkout) -> None:
+    insert(checkout, "ssl/acceptance.py", RULE)
+    insert(checkout, "ssl/catalog.py", ITS_RULE_ROW, before='    "dash": Part(')
+    assert checkout.traces() == ["ssl/acceptance.py", "ssl/catalog.py"]
+    words = f"--acceptance surest --share 0.25 --unlabeled-ratio 4 {SHORT} --out runs/one"
+    said = checkout.bash(f"python run.py ssl {words}", "the rule")
+    assert "25.0 % accepted" in said
+    assert "share: 0.25" in (checkout.place / "runs/one/config.yaml").read_text()
+    assert "share: 0.5" in checkout.bash("python run.py ssl --acceptance surest --print-config", "")
+    refused = checkout.bash("python run.py ssl --acceptance surest --share 2 2>&1 || true", "")
+    assert "share must be a finite number at least 0 and at most 1; got 2.0" in refused
+    foreign = checkout.bash("python run.py ssl --share 1 2>&1 || true", "")
+    assert "--share belongs to --acceptance surest; leave it out" in foreign
+    checkout.bash("python -m pytest -q tests/ssl/test_acceptance.py", "tests")
+
+
 SECOND_STAGE = '''
 
 @torch.no_grad()

@@ -116,7 +116,7 @@ def test_dash_starts_at_the_labelled_loss_and_ends_at_its_floor():
 def test_every_rule_survives_its_state_dict(name):
     facts = {"num_classes": 3, "unlabeled_count": 4, "steps": 10}
     values = {"threshold": 0.8, "fairness_weight": 0.01, "running_momentum": 0.9}
-    options = {option: values[option] for option in ACCEPTANCES[name].options}
+    options = {option: values.get(option, declared.default) for option, declared in ACCEPTANCES[name].options.items()}
     rule, other = (build("acceptance", name, ACCEPTANCES, facts, options) for _ in range(2))
     draw = torch.Generator().manual_seed(0)
     for step in range(3):

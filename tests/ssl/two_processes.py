@@ -40,7 +40,8 @@ def states(rank: int, world: int) -> dict[str, Any]:
     facts = {"num_classes": CLASSES, "unlabeled_count": UNLABELED, "steps": STEPS}
     values = {"threshold": 0.7, "running_momentum": 0.8, "fairness_weight": 0.1}
     for name, row in ACCEPTANCES.items():
-        rule = build("acceptance", name, ACCEPTANCES, facts, {option: values[option] for option in row.options})
+        options = {option: values.get(option, declared.default) for option, declared in row.options.items()}
+        rule = build("acceptance", name, ACCEPTANCES, facts, options)
         weights = [rule(predictions(step, rank, world)) for step in range(STEPS)]
         found[name] = weights, rule.state_dict()
     for alignment in (DistributionAlignment(CLASSES, 0.8), UniformAlignment(CLASSES, 0.8)):
