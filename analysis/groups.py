@@ -159,7 +159,7 @@ def group_accuracy(
 
     `all` is the share of right predictions over all samples; a group's is the mean of its classes' accuracies, None
     for a group without tested classes. On a test set with equally many samples per class `all` is the mean over all
-    classes too; where it is not, `metrics.balanced_accuracy` gives that mean.
+    classes too; where it is not, the metric `balanced` is that mean.
     """
     per_class = class_accuracy(predictions, labels, num_classes)
     right = np.asarray(predictions) == np.asarray(labels)
