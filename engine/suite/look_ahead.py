@@ -5,7 +5,6 @@ seeds and losses change neither.
 """
 
 import json
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from tailmatch.engine.config import to_yaml
 from tailmatch.engine.suite.engines import environment
 from tailmatch.engine.suite.plan import PlannedRun, Refusal, refuse
 from tailmatch.engine.suite.state import LOG, State, last_words, state_of
@@ -49,12 +49,21 @@ def rehearse(runs: Sequence[PlannedRun], threads: int | None, seconds: float = 0
         return []
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers.jsonl"
-        asked = [(run.rehearse, run.config, bool(run.needs)) for run in runs]
+        asked = [
+            {
+                "build": run.rehearse,
+                "kind": f"{type(run.config).__module__}:{type(run.config).__qualname__}",
+                "task": run.task,
+                "config": to_yaml(run.config, run.task),
+                "alone": bool(run.needs),
+            }
+            for run in runs
+        ]
         wish = {"runs": asked, "answers": str(answers), "threads": threads, "seconds": seconds}
         with (Path(folder) / LOG).open("wb") as log:
             done = subprocess.run(
                 [sys.executable, "-m", "tailmatch.engine.suite.rehearsal"],
-                input=pickle.dumps(wish),
+                input=json.dumps(wish).encode(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment(threads),

@@ -1,31 +1,30 @@
 """Runs of a suite tried in a process of their own: can they be built, and how long does a step take?
 
-`python -m tailmatch.engine.suite.rehearsal` reads the pickled arguments of `answer` from its input and writes a line of
-JSON for each run. This is the one file of the suite that imports torch.
+`python -m tailmatch.engine.suite.rehearsal` reads the arguments of `answer` from its input, as JSON, and writes a line
+of JSON for each run. This is the one file of the suite that imports torch.
 """
 
 import json
-import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tailmatch.engine.config import read_recipe
+
 STEPS, WARM_UP_STEPS = 8, 3
 
 
-def answer(
-    runs: Sequence[tuple[str, Any, bool]], answers: str, threads: int | None = None, seconds: float = 0.0
-) -> None:
+def answer(runs: Sequence[Mapping[str, Any]], answers: str, threads: int | None = None, seconds: float = 0.0) -> None:
     """Write the answers, each as soon as it is known.
 
     Args:
-        runs: of each the function that builds it, its resolved configuration, and whether what it takes from other
-            runs is to be left out.
+        runs: of each the function that builds it, its task with the kind and the text of its resolved configuration,
+            and whether what it takes from other runs is to be left out.
         seconds: how long to train for timings, all runs together; 0 builds them only.
     """
     import torch
@@ -34,10 +33,11 @@ def answer(
         torch.set_num_threads(threads)
     begun = time.monotonic()
     with Path(answers).open("w", encoding="utf-8") as file:
-        for build, config, alone in runs:
+        for run in runs:
             if seconds and time.monotonic() - begun > seconds:
                 break
-            file.write(json.dumps(_tried(_function(build), config, alone, timed=seconds > 0)) + "\n")
+            config = _configuration(run["kind"], run["task"], run["config"])
+            file.write(json.dumps(_tried(_named(run["build"]), config, run["alone"], timed=seconds > 0)) + "\n")
             file.flush()
 
 
@@ -94,10 +94,17 @@ def _train(task: Any, config: Any, device: Any, steps: int) -> tuple[float, floa
         return time.monotonic() - begun, trainer.training_seconds
 
 
-def _function(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    return getattr(import_module(module), function)
+def _configuration(kind: str, task: str, text: str) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return read_recipe(_named(kind)(), path, task)
+
+
+def _named(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 if __name__ == "__main__":
-    answer(**pickle.load(sys.stdin.buffer))
+    answer(**json.load(sys.stdin))

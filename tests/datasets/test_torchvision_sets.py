@@ -226,7 +226,7 @@ def test_cifar_lt_has_the_golden_totals(name, head, tail, total, monkeypatch):
     """Labels as in the real sets; the pixels do not matter."""
     num_classes = 50_000 // head
     labels = torch.arange(num_classes).repeat(head)
-    images = ImageSet(images=torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8), labels=labels)
+    images = ImageSet(images=torch.zeros(50_000, 3, 1, 1, dtype=torch.uint8), labels=labels)
     sets = ReadSets(class_names=tuple(map(str, range(num_classes))), train=images, test=images)
     monkeypatch.setattr(torchvision_sets, "read_cifar", lambda *_, **__: sets)
     counts = load_dataset(name).train_class_counts
