@@ -14,7 +14,7 @@ from tailmatch.errors import unknown_name
 from tailmatch.longtail.catalog import HEADS, SECOND_STAGES
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES
-from tailmatch.models.catalog import check_model_name
+from tailmatch.models.catalog import model_problems
 
 NO_LOSS = "none"
 IncompleteBatch = Literal["drop", "keep"]
@@ -258,14 +258,3 @@ def weights_problems(option: str, weights: str) -> list[str]:
             "selected (as a teacher, a file of such weights will do too: --teacher-checkpoint FILE)."
         ]
     return [str(unknown_name("weights", weights, WEIGHTS_FILES))]
-
-
-def model_problems(name: str | None) -> list[str]:
-    """What is wrong with a network's name, as a list for `problems`."""
-    if name is None:
-        return []
-    try:
-        check_model_name(name)
-    except ValueError as error:
-        return [str(error)]
-    return []

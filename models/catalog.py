@@ -96,3 +96,14 @@ def check_model_name(name: str) -> None:
         return
     if name not in MODELS and not name.startswith(TIMM) and wide_resnet_shape(name) is None:
         raise unknown_name("model", name, (*MODELS, *PATTERNS))
+
+
+def model_problems(name: str | None) -> list[str]:
+    """What is wrong with a network's name, as a list for `problems`."""
+    if name is None:
+        return []
+    try:
+        check_model_name(name)
+    except UserError as error:
+        return [str(error)]
+    return []

@@ -11,27 +11,23 @@ from tailmatch.losses.frequency import log_prior
 from tailmatch.ssl.add_on import AddOn, Setting
 
 
-class AdjustedTraining(AddOn):
-    """The labelled images' cross-entropy sees logits + tau log pi."""
-
+class _Shift(AddOn):
     shift: Tensor
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.register_buffer("shift", setting.strength * log_prior(setting.labeled_counts))
+
+
+class AdjustedTraining(_Shift):
+    """The labelled images' cross-entropy sees logits + tau log pi."""
 
     def adjust(self, logits_BC: Tensor) -> Tensor:
         return logits_BC + self.shift
 
 
-class AdjustedEvaluation(AddOn):
+class AdjustedEvaluation(_Shift):
     """Evaluations see logits - tau log pi; training is left as it is."""
-
-    shift: Tensor
-
-    def __init__(self, setting: Setting) -> None:
-        super().__init__()
-        self.register_buffer("shift", setting.strength * log_prior(setting.labeled_counts))
 
     def evaluated(self, logits_NC: Tensor) -> Tensor:
         return logits_NC - self.shift.to(logits_NC.device)

@@ -13,7 +13,7 @@ from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, at_l
 from tailmatch.engine.part_options import PartOptions, WithOptions, one_of, value_problems, with_options
 from tailmatch.errors import unknown_name
 from tailmatch.losses.catalog import LOSSES
-from tailmatch.models.catalog import check_model_name
+from tailmatch.models.catalog import model_problems
 from tailmatch.ssl.catalog import ACCEPTANCES, ADD_ONS, ALIGNMENTS, CHOSEN, OPTIONS, TARGETS
 from tailmatch.ssl.data_options import DataOptions
 from tailmatch.ssl.presets import PRESETS, STUDENT_VIEWS, TEACHERS
@@ -57,12 +57,7 @@ class AlgorithmOptions(WithOptions):
             if value not in choices[name]:
                 found.append(str(unknown_name(name.replace("_", " "), value, choices[name])))
         found += [str(unknown_name("add-on", name, ADD_ONS)) for name in self.add_on if name not in ADD_ONS]
-        if self.model is not None:
-            try:
-                check_model_name(self.model)
-            except ValueError as error:
-                found.append(str(error))
-        return found
+        return found + model_problems(self.model)
 
 
 AUTO = "auto"
