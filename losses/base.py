@@ -21,11 +21,13 @@ class LossModule(nn.Module):
 
     def __post_init__(self) -> None:
         nn.Module.__init__(self)
-        check_values(options_of(type(self)), self.options())
+        declared = options_of(type(self))
+        self._names = tuple(declared)
+        check_values(declared, self.options())
 
     def options(self) -> dict[str, Any]:
         """The values of its options."""
-        return {name: getattr(self, name) for name in options_of(type(self))}
+        return {name: getattr(self, name) for name in self._names}
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options().items())

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmatch.declare import options_of
+from tailmatch.declare import checks
 from tailmatch.losses.catalog import ClassBalancedOptions
 from tailmatch.losses.checks import (
     check_labels,
@@ -16,9 +16,8 @@ from tailmatch.losses.checks import (
 )
 from tailmatch.losses.collective import global_sum, process_count
 
-NORMALIZE = options_of(ClassBalancedOptions)["normalize"]
 
-
+@checks(ClassBalancedOptions)
 def cross_entropy(
     logits: Tensor,
     labels: Tensor,
@@ -40,7 +39,7 @@ def cross_entropy(
 
     Raises UserError or TypeError for inputs that do not fit.
     """
-    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    labels = check_label_call(logits, labels, class_weights, sample_weight, reduction)
     rows_B = F.cross_entropy(logits.to(working_dtype(logits)), labels, reduction="none")
     return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
 
@@ -49,7 +48,6 @@ def check_label_call(
     logits: Tensor,
     labels: Tensor,
     class_weights: Tensor | None,
-    normalize: str,
     sample_weight: Tensor | None,
     reduction: str,
 ) -> Tensor:
@@ -58,7 +56,6 @@ def check_label_call(
     labels = check_labels(labels, logits)
     if class_weights is not None:
         check_per_class("class_weights", class_weights, logits)
-    NORMALIZE.check("normalize", normalize)
     check_sample_weight(sample_weight, logits)
     check_reduction(reduction)
     return labels

@@ -35,7 +35,7 @@ def balanced_softmax(
     return logit_adjusted(logits, labels, class_counts, reduction=reduction, **keywords)  # type: ignore[arg-type]
 
 
-@checks(LogitAdjustedOptions)
+@checks(LogitAdjustedOptions, ClassBalancedOptions)
 def logit_adjusted(
     logits: Tensor,
     labels: Tensor,
@@ -48,14 +48,14 @@ def logit_adjusted(
     reduction: str = "mean",
 ) -> Tensor:
     """Logit adjustment (arXiv 2007.07314): cross-entropy of z + tau log pi; tau = 1 equals Balanced Softmax."""
-    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    labels = check_label_call(logits, labels, class_weights, sample_weight, reduction)
     check_per_class("class_counts", class_counts, logits)
     z = logits.to(working_dtype(logits))
     rows_B = F.cross_entropy(z + tau * log_prior(class_counts, like=z), labels, reduction="none")
     return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
 
 
-@checks(LDAMOptions)
+@checks(LDAMOptions, ClassBalancedOptions)
 def ldam(
     logits: Tensor,
     labels: Tensor,
@@ -73,7 +73,7 @@ def ldam(
     The rarest class has the margin `max_margin`. The published scale of 30 is for cosine logits in -1 ... 1 (a
     normalised last layer); take a scale of 1 for the logits of a plain linear layer.
     """
-    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    labels = check_label_call(logits, labels, class_weights, sample_weight, reduction)
     check_per_class("class_counts", class_counts, logits)
     z = logits.to(working_dtype(logits))
     margins_C = class_counts.to(z).clamp_min(1).pow(-0.25)
@@ -83,7 +83,7 @@ def ldam(
     return reduce_label_rows(rows_B, labels, class_weights, normalize, sample_weight, reduction)
 
 
-@checks(FocalOptions)
+@checks(FocalOptions, ClassBalancedOptions)
 def focal(
     logits: Tensor,
     labels: Tensor,
@@ -95,7 +95,7 @@ def focal(
     reduction: str = "mean",
 ) -> Tensor:
     """Focal loss (arXiv 1708.02002) on the softmax: -(1 - p_y)^gamma log p_y; gamma = 0 is cross-entropy."""
-    labels = check_label_call(logits, labels, class_weights, normalize, sample_weight, reduction)
+    labels = check_label_call(logits, labels, class_weights, sample_weight, reduction)
     log_p = torch.log_softmax(logits.to(working_dtype(logits)), -1)
     rows_B = -log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
     if gamma > 0:

@@ -19,7 +19,7 @@ from tailmatch.losses.catalog import (
 )
 from tailmatch.losses.checks import checked_counts
 from tailmatch.losses.entropies import cross_entropy
-from tailmatch.losses.frequency import balanced_softmax, effective_number_weights, focal, ldam, logit_adjusted
+from tailmatch.losses.frequency import effective_number_weights, focal, ldam, logit_adjusted
 
 
 class LabelLoss(CountsOptions, LossModule):
@@ -56,7 +56,7 @@ class LabelLoss(CountsOptions, LossModule):
 class CrossEntropy(CrossEntropyOptions, LabelLoss):
     """`cross_entropy` as a module."""
 
-    function, takes_counts = staticmethod(cross_entropy), False
+    function, takes_counts = staticmethod(unwrap(cross_entropy)), False
 
 
 class ClassBalanced(ClassBalancedOptions, LabelLoss):
@@ -70,7 +70,7 @@ class ClassBalanced(ClassBalancedOptions, LabelLoss):
 
     @staticmethod
     def function(*inputs: Tensor, effective_beta: float, **keywords: Any) -> Tensor:  # beta is in the class weights
-        return cross_entropy(*inputs, **keywords)
+        return unwrap(cross_entropy)(*inputs, **keywords)
 
 
 class Focal(FocalOptions, LabelLoss):
@@ -86,9 +86,9 @@ class LDAM(LDAMOptions, LabelLoss):
 
 
 class BalancedSoftmax(BalancedSoftmaxOptions, LabelLoss):
-    """`balanced_softmax` as a module."""
+    """`balanced_softmax` as a module: `logit_adjusted` at tau = 1."""
 
-    function = staticmethod(balanced_softmax)
+    function = staticmethod(unwrap(logit_adjusted))
 
 
 class LogitAdjusted(LogitAdjustedOptions, LabelLoss):

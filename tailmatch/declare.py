@@ -119,12 +119,12 @@ def check_values(options: Mapping[str, Option], values: Mapping[str, Any]) -> No
             options[name].check(name, value)
 
 
-def checks(declared: type) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+def checks(*declared: type) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """For a function of options: refuse values that are out of range before it runs.
 
     A module that has checked its options when it was made calls the function within, `inspect.unwrap(function)`.
     """
-    options = options_of(declared)
+    options = {name: option for cls in declared for name, option in options_of(cls).items()}
 
     def around(function: Callable[Given, Result]) -> Callable[Given, Result]:
         @wraps(function)

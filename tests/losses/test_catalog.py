@@ -1,15 +1,19 @@
 """The catalog, the modules and the functions agree, and importing them pulls in nothing else."""
 
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 
 import tailmatch.losses as public
 from tailmatch._public import load_named
+from tailmatch.declare import Option
 from tailmatch.losses import LABEL_LOSSES, LOSSES, LossRow, build_label_loss, build_loss
 
 ALL_ROWS = [*LOSSES.items(), *LABEL_LOSSES.items()]
@@ -68,6 +72,20 @@ def test_every_label_loss_is_called_alike(name: str, batch) -> None:
     assert value.shape == ()
     value.backward()
     assert batch.student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *LABEL_LOSSES])
+def test_values_are_checked_when_a_loss_is_made_and_no_more(name: str, batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = build_loss(name, 7) if name in LOSSES else build_label_loss(name, [9, 8, 5, 4, 2, 1, 0])
+    loss = pickle.loads(pickle.dumps(copy.deepcopy(made)))
+    monkeypatch.setattr(Option, "check", lambda *_: pytest.fail("checked again"))
+    loss(batch.student, *((batch.teacher,) if name in LOSSES else ()), batch.labels)
+
+
+def test_a_loss_of_ones_own_needs_a_function_alone(batch) -> None:
+    own = public.TeacherLoss(partial(public.kl, temperature=2.0))
+    inputs = (batch.student, batch.teacher, batch.labels, batch.mask)
+    assert torch.equal(own(*inputs), public.KL(temperature=2.0)(*inputs))
 
 
 @pytest.mark.parametrize("option", ["class", "sample"])

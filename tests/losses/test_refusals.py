@@ -60,6 +60,7 @@ REFUSALS = {
     "beta": (lambda: dkd(S, S, Y, beta=math.inf), "beta must be a finite number at least 0; got inf"),
     "gamma": (lambda: decoupled_kl(S, S, gamma=-0.1), "gamma must be a finite number at least 0; got -0.1"),
     "normalize": (lambda: decoupled_kl(S, S, normalize="weight"), "Did you mean 'weights'? Allowed: batch, weights."),
+    "label normalize": (lambda: balanced_softmax(S, Y, N, normalize="row"), "Unknown normalize 'row'"),
     "space": (lambda: mse(S, S, space="logit"), "Unknown space 'logit'. Did you mean 'logits'?"),
     "focal gamma": (lambda: focal(S, Y, gamma=-1.0), "gamma must be a finite number at least 0"),
     "class_counts shape": (lambda: balanced_softmax(S, Y, N[:2]), "class_counts must have shape [3]"),
