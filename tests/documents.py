@@ -2,7 +2,7 @@
 
 A comment directly above a block, which no reader sees, says what to do where running it as it stands will not do:
 
-    <!-- run: --steps 20 -->      these arguments are added to each call of a script; `steps=20`: in Python
+    <!-- run: --steps 20 -->      added to each call of a script, before its ` -- `; `steps=20` in Python
     <!-- file: mine.yaml -->      the block is the content of this file
     <!-- skip: needs a GPU -->    it is not run here, and why
 
@@ -27,7 +27,7 @@ LANGUAGES = ("bash", "python", "text")
 MARKERS = ("run", "file", "skip")
 _FENCE = re.compile(r"(?P<indent> *)```(?P<language>.*)")
 _MARKER = re.compile(r" *<!-- (?P<verb>\w+): (?P<words>.+) -->")
-_SCRIPT = re.compile(r"\S+\.py\b(?:\\\n|[^#\n&|;])*[^#\n&|;\s\\]")
+_SCRIPT = re.compile(r"(?P<own>\S+\.py\b(?:\\\n|[^#\n&|;])*?)(?P<rest>\s+-- [^#\n&|;]*)?(?=\s*(?:[#\n&|;]|$))")
 _TIMEOUT = 120
 
 
@@ -58,7 +58,7 @@ class Block:
         if words is None:
             return self.text
         if self.language == "bash":
-            text, count = _SCRIPT.subn(lambda call: f"{call[0]} {words}", self.text)
+            text, count = _SCRIPT.subn(lambda call: f"{call['own']} {words}{call['rest'] or ''}", self.text)
         else:
             text, count = re.subn(rf"\b{words.partition('=')[0]}=[\w.]+", words, self.text)
         assert count, f"{self.place}: nothing here takes {words}."

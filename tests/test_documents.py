@@ -33,6 +33,7 @@ def test_every_block_says_what_it_is(name: str) -> None:
     assert [problem for block in blocks(name) for problem in block.problems()] == []
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if blocks(name)])
 def test_every_block_runs(name: str, tmp_path: Path) -> None:
     checkout = Checkout.of(ROOT, tmp_path)
@@ -97,11 +98,13 @@ def test_a_block_without_a_language_is_a_problem() -> None:
 
 
 def test_arguments_come_behind_each_call_and_before_its_comment() -> None:
-    lines = ("python run.py ssl --loss ikl    # the first", "cd . && python run.py suite a \\", "  -- --lr 1 && ls x")
+    lines = ("python run.py ssl --loss ikl    # the first", "cd . && python run.py suite a \\", "  --only 1 && ls x")
     (block,) = written("<!-- tests -->", "<!-- run: --steps 2 -->", "```bash", *lines, "```")
     first, second, third = block.as_run().splitlines()
     assert first == "python run.py ssl --loss ikl --steps 2    # the first"
-    assert (second, third) == ("cd . && python run.py suite a \\", "  -- --lr 1 --steps 2 && ls x")
+    assert (second, third) == ("cd . && python run.py suite a \\", "  --only 1 --steps 2 && ls x")
+    (block,) = written("<!-- run: --dry-run -->", "```bash", "python run.py suite a -- --lr 1    # b", "```")
+    assert block.as_run() == "python run.py suite a --dry-run -- --lr 1    # b\n"
     (block,) = written("<!-- run: steps=2 -->", "```python", "train(steps=10_000, lr=1)", "```")
     assert block.as_run() == "train(steps=2, lr=1)\n"
     (block,) = written("<!-- run: --steps 2 -->", "```bash", "ls", "```")
