@@ -240,3 +240,50 @@ def test_a_plot_is_a_class_and_a_line(checkout: Checkout) -> None:
     checkout.bash(f"{train} && python run.py analyze runs/one --out runs/report", "the plot")
     assert "Test samples of each class." in (checkout.place / "runs/report/report.html").read_text()
     assert "9," in (checkout.place / "runs/report/figures/test_samples.csv").read_text()
+
+
+DATASET = '''"""Stripes that lie or stand, to be told apart."""
+
+import torch
+
+from tailmatch.datasets.base import ImageSet, ReadSets
+
+
+def read_stripes() -> ReadSets:
+    def drawn(count: int) -> ImageSet:
+        labels = torch.arange(count) % 2
+        lying = (torch.arange(16) % 4 < 2).to(torch.uint8).mul(255).repeat(16, 1)
+        images = torch.stack([lying if label else lying.T for label in labels])[:, None]
+        return ImageSet(images=images.contiguous(), labels=labels)
+
+    return ReadSets(class_names=("standing", "lying"), train=drawn(200), test=drawn(40))
+'''
+ITS_DEFAULTS = """    "stripes": DatasetRow(
+        description="16x16 stripes: 2 classes, 200 train, 40 test",
+        obtain="nothing to get",
+        reader="stripes:read_stripes",
+        source="library",
+        flip=False,
+        crop_padding=1,
+        ssl={**_SSL, "model": "wrn-10-1", "lr": 0.02},
+        longtail={**_LONGTAIL, "model": "wrn-10-1-relu", "epochs": 7},
+    ),
+"""
+
+
+def test_a_data_set_with_defaults_for_both_tasks_is_a_reader_and_a_row(checkout: Checkout) -> None:
+    checkout.write("datasets/stripes.py", DATASET)
+    insert(checkout, "datasets/catalog.py", ITS_DEFAULTS, before='    "folder": DatasetRow(\n')
+    assert checkout.traces() == ["datasets/catalog.py"]
+    data = "--dataset stripes --threads 1 --device cpu"
+    shown = checkout.bash(f"python run.py ssl {data} --labels 8 --print-config", "the data set")
+    assert "model: wrn-10-1\n" in shown
+    assert "lr: 0.02\n" in shown
+    shown = checkout.bash(f"python run.py longtail {data} --print-config", "")
+    assert "model: wrn-10-1-relu\n" in shown
+    assert "epochs: 7\n" in shown
+    train = f"python run.py ssl {data} --labels 8 --steps 1 --out runs/few"
+    checkout.bash(f"{train} && python run.py longtail {data} --imbalance 10 --steps 1 --out runs/tail", "")
+    for name in ("few", "tail"):
+        assert json.loads((checkout.place / "runs" / name / "result.json").read_text())["dataset"] == "stripes"
+    assert "stripes" in checkout.bash("python run.py data list", "")
