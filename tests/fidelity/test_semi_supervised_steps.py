@@ -122,10 +122,12 @@ def test_four_steps_equal_the_published_code(name: str) -> None:
         net.zero_grad()
         total = torch.stack(list(losses.values())).sum()
         total.backward()
-        assert float(total) == pytest.approx(VALUES[f"{name}.losses"][step][0], abs=1e-5, rel=1e-5)
+        assert float(total.detach()) == pytest.approx(VALUES[f"{name}.losses"][step][0], abs=1e-5, rel=1e-5)
+        published = {layer: torch.from_numpy(VALUES[f"{name}.{step}.{layer}"]) for layer, _ in net.named_parameters()}
+        largest = max(float(gradient.norm()) for gradient in published.values())
         for layer, parameter in net.named_parameters():
-            expected = torch.from_numpy(VALUES[f"{name}.{step}.{layer}"])
-            assert float((parameter.grad - expected).norm()) <= 1e-4 * max(float(expected.norm()), 1e-2), (step, layer)
+            room = 1e-4 * max(float(published[layer].norm()), 0.05 * largest)  # a bias before BatchNorm: rounding alone
+            assert float((parameter.grad - published[layer]).norm()) <= room, (step, layer)
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter -= RATE * parameter.grad
