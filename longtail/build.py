@@ -159,8 +159,7 @@ def build_student(config: LongtailConfig, images: Images, device: torch.device) 
         _, model = load_network(None, method.stage1, *sizes, method.stage1_weights)
         model = model.to(device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
         facts = {"model": model, "images": images}
-        trained = build("second stage", method.stage2, SECOND_STAGES, facts, method.of_stage2())
-        return model, replace(trained, batchnorm=method.stage2_batchnorm == "train")
+        return model, build("second stage", method.stage2, SECOND_STAGES, facts, method.of_stage2())
     model = build_model(str(method.model), images.num_classes, images.channels, images.image_size)
     if method.head not in (None, "linear"):
         replace_head(model, method.head, scale=config.label_loss.scale)

@@ -6,7 +6,7 @@ A second stage of ours is added by its function in `two_stage.py` and one row he
 
 from dataclasses import dataclass
 
-from tailmatch.declare import Part, number
+from tailmatch.declare import Part, choice, number
 from tailmatch.longtail.presets import COSINE_SCALE
 
 
@@ -48,16 +48,27 @@ class SecondStage(Part):
     """Its usual length."""
 
 
+_TRAINED = {
+    "stage2_batchnorm": choice(
+        "frozen",
+        ("frozen", "train"),
+        "the statistics of BatchNorm, as the first stage left them or going on with the training",
+        argument="batchnorm",
+    )
+}
+
 SECOND_STAGES: dict[str, SecondStage] = {
     "crt": SecondStage(
         target="longtail.two_stage:crt",
         description="a classifier drawn anew, all of it trained under class-balanced sampling",
+        options=_TRAINED,
     ),
     "lws": SecondStage(
         target="longtail.two_stage:lws",
         description="the old one times a factor a class, which alone is trained, under class-balanced sampling",
         head="scaled",
         needs_linear_head=True,
+        options=_TRAINED,
     ),
     "tau-norm": SecondStage(
         target="longtail.two_stage:tau_norm",

@@ -19,7 +19,6 @@ from tailmatch.models.catalog import model_problems
 NO_LOSS = "none"
 IncompleteBatch = Literal["drop", "keep"]
 Sampler = Literal["instance", "square-root", "class-balanced", "class-aware"]
-Stage2BatchNorm = Literal["frozen", "train"]
 HEADS_ON_REQUEST = {name: head for name, head in HEADS.items() if head.on_request}
 
 
@@ -46,8 +45,6 @@ class MethodOptions(WithOptions):
     """Finished run folder whose network the second stage starts from, with the same data and seed."""
     stage1_weights: Annotated[str, one_of(WEIGHTS_FILES)] = "last"
     """Which of its weights: those of its last step, or those that its validation images chose."""
-    stage2_batchnorm: Stage2BatchNorm = "frozen"
-    """BatchNorm's statistics in a second stage that trains: as the first left them, or going on with the training."""
 
     def of_stage2(self) -> dict[str, Any]:
         """The options of second stages that were set."""
@@ -65,11 +62,6 @@ class MethodOptions(WithOptions):
         found += weights_problems("stage1_weights", self.stage1_weights)
         if self.stage1_weights != "last" and self.stage1 is None:
             found.append("--stage1-weights chooses the weights of --stage1 RUN; give both or none.")
-        trained = [name for name, stage in SECOND_STAGES.items() if stage.trains]
-        if self.stage2_batchnorm == "train" and self.stage2 not in trained:
-            found.append(
-                f"--stage2-batchnorm train is for a second stage that trains: --stage2 {' or '.join(trained)}."
-            )
         if self.stage2 is not None and self.head is not None:
             found.append(f"--stage2 {self.stage2} makes its own classifier; leave out --head.")
         return found + self._problems_of_stage2() + model_problems(self.model)

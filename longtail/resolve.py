@@ -150,10 +150,12 @@ def _with_first_stage(config: LongtailConfig, stage: SecondStage) -> LongtailCon
             f"--stage2 {stage2} changes the lengths of a linear classifier's weights, which the cosine classifier of "
             f"{stage1} ignores; take --stage2 {others}, or train the first stage with --head linear."
         )
+    options: dict[str, Any] = {name: option.default for name, option in stage.options.items()}
+    options |= config.method.of_stage2()
     return replace(
         config,
         data=replace(data, data_root=root),
-        method=replace(config.method, model=earlier.method.model, stage1=stage1),
+        method=replace(config.method, model=earlier.method.model, stage1=stage1, **options),
         run=replace(config.run, seed=earlier.run.seed),
     )
 

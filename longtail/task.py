@@ -57,16 +57,12 @@ class Timetable:
 class TrainedPart:
     """What of the network is trained; the rest stays as it is, BatchNorm's statistics included."""
 
-    modules: tuple[nn.Module, ...] = ()
-    everything: bool = True
+    modules: tuple[nn.Module, ...] | None = None
+    """None: all of it."""
     batchnorm: bool = False
     """Whether the rest's BatchNorm statistics go on with the training."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What a second stage has to say in result.json."""
-
-    @classmethod
-    def only(cls, *modules: nn.Module, **notes: Any) -> "TrainedPart":
-        return cls(modules=modules, everything=False, notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +97,14 @@ class LongtailTask(Task):
         self.state = self.method
 
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
-        if not self.trained.everything:
-            self._freeze_the_rest(model)
+        if self.trained.modules is not None:
+            model.eval()
+            for module in (*self.trained.modules, *(moving_norms(model) if self.trained.batchnorm else ())):
+                module.train()
         batch = self.images.batch(step, profile)
         losses = self.method(model, batch.images, batch.labels, profile)
         scalars = {f"train/loss_{name}": loss.detach() for name, loss in losses.items()}
         return StepResult(torch.stack(list(losses.values())).sum(), scalars)
-
-    def _freeze_the_rest(self, model: nn.Module) -> None:
-        model.eval()
-        for module in (*self.trained.modules, *(moving_norms(model) if self.trained.batchnorm else ())):
-            module.train()
 
     def end_epoch(self, epoch: int) -> None:
         self.method.end_epoch()
@@ -125,7 +118,9 @@ class LongtailTask(Task):
         return self.images.sample()
 
     def moving_norms(self) -> list[_BatchNorm]:
-        parts = [self.model] if self.trained.everything or self.trained.batchnorm else self.trained.modules
+        parts = self.trained.modules
+        if parts is None or self.trained.batchnorm:
+            parts = (self.model,)
         return [norm for part in parts for norm in moving_norms(part)]
 
     def card(self) -> Card:

@@ -19,12 +19,12 @@ from tailmatch.models.head import forward_with_features, head_of
 TAUS = tuple(step / 20 for step in range(41))  # 0 ... 2: the paper searches 0 ... 1, small sets ask for more
 
 
-def crt(model: nn.Module) -> TrainedPart:
+def crt(model: nn.Module, batchnorm: str = "frozen") -> TrainedPart:
     """A classifier drawn anew."""
-    return TrainedPart.only(replace_head(model, "linear"))
+    return TrainedPart(modules=(replace_head(model, "linear"),), batchnorm=batchnorm == "train")
 
 
-def lws(model: nn.Module) -> TrainedPart:
+def lws(model: nn.Module, batchnorm: str = "frozen") -> TrainedPart:
     """The model's own classifier with a factor a class, which alone learns."""
     old = head_of(model)
     head = replace_head(model, "scaled")
@@ -34,7 +34,7 @@ def lws(model: nn.Module) -> TrainedPart:
         head.bias.copy_(torch.zeros_like(head.bias) if old.bias is None else old.bias)
     head.requires_grad_(False)
     head.scale.requires_grad_(True)
-    return TrainedPart.only(head)
+    return TrainedPart(modules=(head,), batchnorm=batchnorm == "train")
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def tau_norm(model: nn.Module, images: Images, tau: float | None = None) -> Trai
     if head.bias is not None:
         head.bias.zero_()
     head.weight.requires_grad_(True)  # it takes no step, but an optimizer takes no empty list
-    return TrainedPart.only(head, tau=tau)
+    return TrainedPart(modules=(head,), notes={"tau": tau})
 
 
 def best_tau(model: nn.Module, images: Images) -> float:
@@ -84,4 +84,4 @@ def ncm(model: nn.Module, images: Images) -> TrainedPart:
     head = replace_head(model, "cosine")
     assert isinstance(head, CosineLinear)
     head.weight.copy_(means_CD / images.class_counts.to(means_CD).clamp_min(1).unsqueeze(1))
-    return TrainedPart.only(head)
+    return TrainedPart(modules=(head,))

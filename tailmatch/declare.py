@@ -60,9 +60,9 @@ def number(default: float | None, text: str, **range_and_argument: Any) -> Any:
     return Option(default=default, kind=float, help=text, **range_and_argument)
 
 
-def choice(default: str, choices: tuple[str, ...], text: str) -> Any:
+def choice(default: str, choices: tuple[str, ...], text: str, argument: str = "") -> Any:
     """An option that is one of a few words."""
-    return Option(default=default, kind=str, help=text, choices=choices)
+    return Option(default=default, kind=str, help=text, choices=choices, argument=argument)
 
 
 def flag(default: bool, text: str) -> Any:

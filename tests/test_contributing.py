@@ -169,7 +169,7 @@ def shrink(model: nn.Module, strength: float = 0.5) -> TrainedPart:
     """The old weights, those of each class a little nearer to their mean."""
     head = head_of(model)
     head.weight.lerp_(head.weight.mean(0, keepdim=True), strength)
-    return TrainedPart.only(head.requires_grad_(True), strength=strength)
+    return TrainedPart(modules=(head.requires_grad_(True),), notes={"strength": strength})
 '''
 ITS_ROW = """    "shrink": SecondStage(
         target="longtail.two_stage:shrink",

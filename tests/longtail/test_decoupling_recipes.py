@@ -92,7 +92,7 @@ def test_batchnorm_of_a_second_stage_moves_where_it_is_to(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--stage2-batchnorm", "train"), "is for a second stage that trains"),
+        (("--stage2-batchnorm", "train"), "is an option of --stage2 crt, lws"),
         (("--stage1-weights", "selected"), "--stage1-weights chooses the weights of --stage1 RUN"),
         (("--color-jitter", "0.4"), "color_jitter is for images in files"),
         (("--dataset", "imagenet-lt", "--color-jitter", "2"), "color_jitter must lie between 0 and 1"),
