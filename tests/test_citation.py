@@ -1,4 +1,4 @@
-"""CITATION.cff is complete, and speaks of the version and the papers that are here."""
+"""CITATION.cff and CHANGELOG.md are in their formats, and speak of the version and the papers that are here."""
 
 import re
 from pathlib import Path
@@ -27,3 +27,14 @@ def test_the_citation_names_this_version_and_the_papers_of_the_losses() -> None:
     named = re.search(r"DKL and IKL arXiv (\d+\.\d+), GKL its successor arXiv (\d+\.\d+)", described)
     assert named is not None
     assert cited == set(named.groups())
+
+
+def test_the_changelog_begins_with_what_is_unreleased_and_knows_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.M)
+    assert headings[0] == "[Unreleased]"
+    versions = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}", heading) for heading in headings[1:]]
+    assert [version[1] for version in versions if version][:1] == [__version__]
+    assert set(re.findall(r"^### (.*)$", text, re.M)) <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"
+    }  # fmt: skip
