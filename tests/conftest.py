@@ -1,6 +1,10 @@
 """What every test relies on."""
 
+import os
 import signal
+
+# Two threads that wait for each other on a busy core are many times slower than one; runs that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Tests in the background (`nohup`, `&`) inherit "ignore" for these, and so would the runs that they start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
