@@ -15,8 +15,8 @@ from tailmatch.engine.config import Option, check, flat, options_of, starting_po
 from tailmatch.engine.suite.axes import options_of_every_run
 from tailmatch.engine.suite.config import SuiteConfig, suite_path
 from tailmatch.engine.suite.grid import GridRun, needed, read_grid
-from tailmatch.engine.suite.suite_file import SuiteFile, Value, as_node
-from tailmatch.engine.yaml_values import coerce
+from tailmatch.engine.suite.suite_file import SuiteFile, Value
+from tailmatch.engine.yaml_values import coerce, coerce_text
 from tailmatch.errors import UserError, nearest
 
 
@@ -195,8 +195,9 @@ def _read(option: Option, value: Value) -> Any:
         return None
     if get_origin(option.type) is tuple:
         items = value if isinstance(value, tuple) else (value,)
-        return tuple(coerce(as_node(item), get_args(option.type)[0]) for item in items)
-    return coerce(as_node(value), option.type)
+        return tuple(coerce_text(item, get_args(option.type)[0]) for item in items)
+    assert isinstance(value, str), "lists for other options are refused by file and line"
+    return coerce_text(value, option.type)
 
 
 def _option_words(option: Option, value: Value) -> list[str]:

@@ -102,9 +102,8 @@ def is_null(node: Any) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
-def as_node(value: Value, origin: Any = None) -> Any:
-    """A value as the file would have it; of an `origin`, at its line."""
-    mark = None if origin is None else origin.start_mark
+def as_node(value: Value, origin: Any) -> Any:
+    """A value as the file would have it, at the line of its origin."""
     if isinstance(value, tuple):
-        return yaml.SequenceNode("tag:yaml.org,2002:seq", [as_node(item, origin) for item in value], mark)
-    return yaml.ScalarNode(f"tag:yaml.org,2002:{'null' if value is None else 'str'}", value or "", mark)
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [as_node(item, origin) for item in value], origin.start_mark)
+    return yaml.ScalarNode(f"tag:yaml.org,2002:{'null' if value is None else 'str'}", value or "", origin.start_mark)
