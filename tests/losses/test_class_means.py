@@ -1,5 +1,8 @@
 """The class-wise global predictions: collected, rolled, kept, resumed."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +33,19 @@ def test_roll_puts_the_epochs_means_into_use_and_starts_anew() -> None:
             torch.testing.assert_close(means.means[label], expected)
         assert not means.sums.any()
         assert not means.counts.any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_means_of_two_epochs_are_those_of_the_authors_code(temperature: float) -> None:
+    """jiequancui/DKL, DKLv2/Adv-training-dkl/train_dkl_cifar100.py: what its statements make of these logits."""
+    golden = np.load(Path(__file__).with_name("golden_class_means.npz"))
+    means = ClassMeans(6, temperature=temperature)
+    for epoch in range(2):
+        for logits, labels in zip(golden["logits"][epoch], golden["labels"][epoch], strict=True):
+            means.observe(torch.from_numpy(logits), torch.from_numpy(labels))
+        means.roll()
+        expected = torch.from_numpy(golden[f"means_T{temperature:g}"][epoch])
+        torch.testing.assert_close(means.means.double(), expected, rtol=0, atol=1e-7)
 
 
 def test_an_unseen_class_keeps_its_last_row() -> None:
