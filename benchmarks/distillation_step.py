@@ -24,11 +24,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
+from tailmatch.distill.step import Distillation, FrozenTeacher
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.optim import build_optimizer
 from tailmatch.engine.options import OptimOptions
 from tailmatch.engine.profile import Profile
-from tailmatch.longtail.distillation import Distillation, FrozenTeacher
 from tailmatch.losses import build_label_loss, build_loss
 from tailmatch.models import build_model
 

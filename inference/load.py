@@ -22,8 +22,8 @@ from tailmatch.engine.recorded import WEIGHTS_FILES, result_of
 from tailmatch.errors import UserError
 from tailmatch.inference.config import Weights
 from tailmatch.inference.images import Images, Preprocess
-from tailmatch.longtail.heads import replace_head
 from tailmatch.models.build import build_model
+from tailmatch.models.classifiers import replace_head
 from tailmatch.models.head import head_of
 
 Ranking = list[tuple[str, float]]  # the likeliest classes of an image, the most likely first

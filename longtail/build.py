@@ -13,6 +13,16 @@ from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.files.load import FileDataset, load_file_dataset
 from tailmatch.datasets.load import check_channels, load_dataset
 from tailmatch.declare import build
+from tailmatch.distill.images import Images, ImagesInFiles, ImagesInMemory
+from tailmatch.distill.step import Distillation, FrozenTeacher, LabelsOnly
+from tailmatch.distill.stored_teacher import StoredTeacher, stored_teacher
+from tailmatch.distill.teacher import (
+    LoadedNetwork,
+    load_network,
+    read_network,
+    refuse_other_store,
+    warn_if_near_chance,
+)
 from tailmatch.engine.checkpoint import has_begun
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World
@@ -24,19 +34,15 @@ from tailmatch.engine.task import Started
 from tailmatch.errors import UserError, nearest
 from tailmatch.longtail.catalog import SECOND_STAGES
 from tailmatch.longtail.config import DistillationOptions, LongtailConfig, TeacherLossOptions
-from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
-from tailmatch.longtail.heads import replace_head
-from tailmatch.longtail.images import Images, ImagesInFiles, ImagesInMemory
 from tailmatch.longtail.resolve import first_reweighed_epoch
-from tailmatch.longtail.stored_teacher import StoredTeacher, refuse_other_store, stored_teacher
 from tailmatch.longtail.task import LogitShift, LongtailTask, Teacher, Timetable, TrainedPart
-from tailmatch.longtail.teacher import LoadedNetwork, load_network, read_network, warn_if_near_chance
 from tailmatch.losses.build import build_label_loss, build_loss
 from tailmatch.losses.catalog import LABEL_LOSSES
 from tailmatch.losses.label_modules import LabelLoss
 from tailmatch.losses.modules import TeacherLoss
 from tailmatch.losses.prior import PriorAdjusted
 from tailmatch.models.build import build_model
+from tailmatch.models.classifiers import replace_head
 from tailmatch.models.initial_weights import start_from
 
 

@@ -1,4 +1,4 @@
-"""Classifiers and second stages by name: what each is, what it needs and what it leaves. Imports no torch, since
+"""Second stages by name: what each is, what it needs and what it leaves. Imports no torch, since
 `--help` reads it.
 
 A second stage of ours is added by its function in `two_stage.py` and one row here.
@@ -7,28 +7,6 @@ A second stage of ours is added by its function in `two_stage.py` and one row he
 from dataclasses import dataclass
 
 from tailmatch.declare import Part, choice, number
-from tailmatch.models.catalog import COSINE_SCALE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head(Part):
-    """A classifier: a class of `in_features`, `out_features` and its options."""
-
-    on_request: bool = True
-    """Whether a run can be trained with it (`--head`); others are what a second stage makes."""
-
-
-HEADS: dict[str, Head] = {
-    "linear": Head(target="longtail.heads:Linear", description="a plain linear layer"),
-    "cosine": Head(
-        target="models.feature_model:CosineLinear",
-        description="one that compares directions (the default of ldam)",
-        options={"scale": number(COSINE_SCALE, "factor on the logits")},
-    ),
-    "scaled": Head(
-        target="longtail.heads:ScaledLinear", description="a linear layer with a factor a class", on_request=False
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

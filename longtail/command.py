@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from tailmatch.analysis.groups import GROUP_NAMES
+from tailmatch.distill.companions import trained
 from tailmatch.engine.evaluation import Accuracy
 from tailmatch.engine.records import RunFolder, where_to_look
 from tailmatch.engine.session import Session, run_training
 from tailmatch.longtail.build import build_task
-from tailmatch.longtail.companions import baseline_config, teacher_config, trained
+from tailmatch.longtail.companions import LONGTAIL, baseline_config, teacher_config
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.identity import folder_name, identity_of
 from tailmatch.longtail.resolve import resolved
@@ -22,12 +23,11 @@ def run(config: LongtailConfig) -> int:
 
 def _train(session: Session) -> tuple[RunFolder, dict[str, Any], dict[str, Any] | None]:
     config: LongtailConfig = session.config
-    given = config.distillation
-    if config.distills and given.teacher_checkpoint is None and given.teacher_store is None:
-        checkpoint = trained(teacher_config(config), "teacher")[0].path.absolute()
+    if config.distills and not config.distillation.is_there:
+        checkpoint = trained(teacher_config(config), "teacher", LONGTAIL)[0].path.absolute()
         config = replace(config, distillation=replace(config.distillation, teacher_checkpoint=checkpoint))
         session.config = config
-    baseline = trained(baseline_config(config), "baseline")[1] if config.distillation.baseline else None
+    baseline = trained(baseline_config(config), "baseline", LONGTAIL)[1] if config.distillation.baseline else None
     return *session.run(build_task, identity_of(config)), baseline
 
 

@@ -1,27 +1,8 @@
-"""The runs that a run needs beside it: a teacher for the embedded digits, and the student without its teacher.
+"""The runs that a long-tailed run needs beside it: its teacher, and the student without its teacher."""
 
-Each is an ordinary run with a folder of its own, beside the run that asked for it, named after its configuration: the
-same call finds it there the next time, and goes on with it where it was cut off.
-"""
-
-import hashlib
-import json
-from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from tailmatch.datasets.catalog import STORE
-from tailmatch.datasets.own_data import name_of
-from tailmatch.engine.config import read_recipe, recorded
-from tailmatch.engine.distributed import World
-from tailmatch.engine.files import plain_name
-from tailmatch.engine.locks import locked
-from tailmatch.engine.options import EXECUTION_ONLY
-from tailmatch.engine.records import RunFolder
-from tailmatch.engine.session import Session
-from tailmatch.errors import UserError
-from tailmatch.features.store import read_card
+from tailmatch.distill.companions import Kind
 from tailmatch.longtail.build import build_task
 from tailmatch.longtail.config import (
     DistillationOptions,
@@ -34,8 +15,7 @@ from tailmatch.longtail.identity import identity_of
 from tailmatch.longtail.resolve import resolved
 from tailmatch.models.options import InitOptions
 
-# A companion serves all seeds' names alike; where it is computed does not change what it is.
-_NOT_IN_NAME = EXECUTION_ONLY | {"seed", "device", "threads", "eval_every", "data_root", "init_checksum"}
+LONGTAIL = Kind(task="longtail", config_type=LongtailConfig, build=build_task, identity=identity_of)
 
 
 def teacher_config(config: LongtailConfig) -> LongtailConfig:
@@ -55,49 +35,3 @@ def teacher_config(config: LongtailConfig) -> LongtailConfig:
 def baseline_config(config: LongtailConfig) -> LongtailConfig:
     """The same student, learning from the labels alone."""
     return resolved(replace(config, distillation=DistillationOptions(), loss=TeacherLossOptions()))
-
-
-def trained(config: LongtailConfig, role: str) -> tuple[RunFolder, dict[str, Any]]:
-    """Train the companion, go on with it, or take the one that is there; says which.
-
-    Runs that are started side by side share one companion: the first trains it, the others wait for it.
-    """
-    folder = _place(config, role)
-    with ExitStack() as held:
-        if World.from_environment().is_main:
-            folder.path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(folder.path.with_name(f".{folder.path.name}.lock")))
-        done = folder.is_finished
-        begun = (folder.path / "config.yaml").is_file()
-        call = replace(config.call, out=folder.path, resume=folder.path if begun else None)
-        session = Session(replace(config, call=call), "longtail", folder.path.name)
-        if session.world.is_main:
-            verb = "taking" if done else "going on with" if begun else "training"
-            print(f"{role}: {verb} {config.method.model}, kept in {folder.path}", flush=True)
-        return session.run(build_task, identity_of(config))
-
-
-def _place(config: LongtailConfig, role: str) -> RunFolder:
-    out, data = config.call.out, config.data
-    beside = Path("runs") / "longtail" if out is None else out.parent
-    values = _in_name(config)
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    dataset = plain_name(name_of(data.dataset, data.data_root))
-    name = f"{role}-{dataset}-{config.method.model}-{{}}-seed{config.run.seed}"
-    named = RunFolder(beside / name.format(digest))
-    if config.call.resume is not None and not named.path.exists():
-        # Its companion was named before what a run settles as it begins was known, which is in both records now.
-        for path in sorted(beside.glob(f"{name.format('*')}/config.yaml")):
-            if _in_name(read_recipe(LongtailConfig(), path, "longtail")) == values:
-                return RunFolder(path.parent)
-    return named
-
-
-def _in_name(config: LongtailConfig) -> dict[str, Any]:
-    """What tells one companion from another."""
-    values = {name: value for name, value in recorded(config).items() if name not in _NOT_IN_NAME}
-    root = config.data.data_root
-    if config.data.dataset == STORE and root is not None:  # two stores may be called alike
-        with suppress(UserError):  # the store of an older run may be gone
-            values["store"] = read_card(root.expanduser())[0]["id"]
-    return values

@@ -7,18 +7,18 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tailmatch.datasets.catalog import defaults_of, root_problems
-from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, above, at_least
+from tailmatch.distill.options import EpochOptions, TeacherOptions, weights_problems
+from tailmatch.engine.options import CallOptions, RunOptions, at_least
 from tailmatch.engine.part_options import PartOptions, WithOptions, described, one_of, value_problems, with_options
 from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import unknown_name
-from tailmatch.longtail.catalog import HEADS, SECOND_STAGES
+from tailmatch.longtail.catalog import SECOND_STAGES
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.losses.catalog import LABEL_LOSSES, LOSSES
-from tailmatch.models.catalog import model_problems
+from tailmatch.models.catalog import HEADS, model_problems
 from tailmatch.models.options import InitOptions
 
 NO_LOSS = "none"
-IncompleteBatch = Literal["drop", "keep"]
 Sampler = Literal["instance", "square-root", "class-balanced", "class-aware"]
 HEADS_ON_REQUEST = {name: head for name, head in HEADS.items() if head.on_request}
 
@@ -85,22 +85,9 @@ class MethodOptions(WithOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationOptions:
+class DistillationOptions(TeacherOptions):
     """Distillation: a teacher, frozen, that the loss compares the student with."""
 
-    teacher: str | None = None
-    """The teacher's network; a run folder knows its own."""
-    teacher_checkpoint: Path | None = None
-    """Run folder, .safetensors, or a PyTorch state dict; on the embedded digits a teacher is trained without one."""
-    teacher_store: Path | None = None
-    """Feature store of the same images: its logits are the teacher's, or with --teacher-checkpoint those of a run on
-    it. The teacher sees the plain view of each image."""
-    teacher_weights: Annotated[str, one_of(WEIGHTS_FILES)] = "last"
-    """Which weights of a run folder: those of its last step, or those that its validation images chose."""
-    label_weight: float = 1.0
-    """Weight of the loss against the labels."""
-    kd_weight: float | None = None
-    """Weight of the loss against the teacher; by default 1, or as published for the pair of networks."""
     prior_tau: float = 0.0
     """Compare teacher and student where the student's own logits come out balanced: 1, with a balanced label loss;
     0 compares them as they are."""
@@ -108,27 +95,9 @@ class DistillationOptions:
     """How much of the prior is taken off both before the softmaxes: 0 weighs classes as the teacher does, 1 evenly."""
     prior_weight_rho: float = 0.0
     """With prior_tau, how much of the prior is taken off the class means of ikl and gkl; 0 leaves them as they are."""
-    baseline: bool = False
-    """Train the student without its teacher too, in a run of its own, and show both."""
-
-    def changed(self) -> list[str]:
-        """The options that are not at their defaults."""
-        return [name for name, default in vars(DistillationOptions()).items() if getattr(self, name) != default]
 
     def problems(self) -> list[str]:
-        given = ["label_weight", "prior_tau", "prior_rho", "prior_weight_rho"]
-        given += [] if self.kd_weight is None else ["kd_weight"]
-        idle = []
-        if self.teacher_store is not None and self.teacher_checkpoint is None and self.teacher is not None:
-            idle.append(
-                "--teacher names the network of --teacher-checkpoint; --teacher-store alone has none, so leave it out."
-            )
-        return (
-            idle
-            + at_least(self, 0, *given)
-            + model_problems(self.teacher)
-            + weights_problems("teacher_weights", self.teacher_weights)
-        )
+        return super().problems() + at_least(self, 0, "prior_tau", "prior_rho", "prior_weight_rho")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,35 +134,6 @@ class TeacherLossOptions(PartOptions):
         return super().problems()
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpochOptions(OptimOptions):
-    """Optimisation."""
-
-    epochs: int | None = None
-    """Passes over the training images: 60 for digits, 200 for CIFAR, 90 for ImageNet and its kin by default, 10 for a
-    second stage. The learning rate moves once in each."""
-    warmup: float | None = None  # type: ignore[assignment]  # a number in every resolved configuration
-    """Length of the linear warm-up, in epochs: 10 for ImageNet and its kin, 5 for others by default; none in a second
-    stage, nor in a run that would end with it."""
-    lr_features: float | None = None
-    """Peak learning rate of everything but the classifier, where that is another; it follows the same schedule."""
-    incomplete_batch: IncompleteBatch = "drop"
-    """The images left over at the end of an epoch: leave them out, or make a smaller batch of them (by default for
-    CIFAR-LT, as published)."""
-
-    def problems(self) -> list[str]:
-        # The shared checks want a number, and any that could be filled in would pass.
-        numbers = self if self.warmup is not None else replace(self, warmup=0.0)
-        given = [name for name in ("epochs", "lr_features") if getattr(self, name) is not None]
-        found = super(EpochOptions, numbers).problems() + above(self, 0, *given)
-        if self.epochs is not None and self.steps is not None:
-            found.append(
-                f"The length is given twice, by epochs {self.epochs} and steps {self.steps}; give one of them "
-                "(--epochs None takes back a recipe's)."
-            )
-        return found
-
-
 def _optimisation(dataset: str) -> EpochOptions:
     """What is usual of a data set, but for what depends on the run's other options (see `resolve`)."""
     return replace(EpochOptions.usual(defaults_of(dataset, "longtail")), epochs=None, warmup=None)
@@ -217,6 +157,11 @@ class LongtailConfig:
     def suited_to(cls, dataset: str) -> "LongtailConfig":
         """The defaults for a data set: its published optimisation, or ours where there is none."""
         return cls(optim=_optimisation(dataset))
+
+    @property
+    def student(self) -> str | None:
+        """The network."""
+        return self.method.model
 
     @property
     def distills(self) -> bool:
@@ -259,15 +204,3 @@ class LongtailConfig:
                 "give one of the two."
             )
         return found
-
-
-def weights_problems(option: str, weights: str) -> list[str]:
-    """What is wrong with the name of a run folder's weights, as a list for `problems`."""
-    if weights in WEIGHTS_FILES:
-        return []
-    if weights == "best-on-test":
-        return [
-            f"{option} best-on-test are not kept by a run, which does not choose on test images; take last or "
-            "selected (as a teacher, a file of such weights will do too: --teacher-checkpoint FILE)."
-        ]
-    return [str(unknown_name("weights", weights, WEIGHTS_FILES))]

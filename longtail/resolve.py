@@ -12,11 +12,12 @@ from tailmatch.datasets.catalog import STORE, Options, defaults_of
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.own_data import test_fraction_of
 from tailmatch.declare import find
+from tailmatch.distill.options import EpochOptions
 from tailmatch.engine.config import read_recipe, recipe_names, recipe_path, word_of
 from tailmatch.engine.recorded import is_finished
 from tailmatch.errors import UserError
 from tailmatch.longtail.catalog import SECOND_STAGES, SecondStage
-from tailmatch.longtail.config import EpochOptions, LabelLossOptions, LongtailConfig, TeacherLossOptions
+from tailmatch.longtail.config import LabelLossOptions, LongtailConfig, TeacherLossOptions
 from tailmatch.longtail.data_options import DataOptions
 from tailmatch.longtail.presets import published
 from tailmatch.models.catalog import COSINE, COSINE_SCALE, check_input
@@ -118,9 +119,8 @@ def _with_scale(label_loss: LabelLossOptions, head: str | None) -> LabelLossOpti
 
 def _with_teacher(config: LongtailConfig) -> LongtailConfig:
     given, dataset = config.distillation, config.data.dataset
-    checkpoint = given.teacher_checkpoint
     teacher = given.teacher
-    if checkpoint is None and given.teacher_store is None:
+    if not given.is_there:
         usual = defaults_of(dataset, "longtail")
         if "teacher" not in usual:
             raise UserError(
@@ -128,19 +128,15 @@ def _with_teacher(config: LongtailConfig) -> LongtailConfig:
                 f"it is a run folder); one is trained by `longtail --dataset {dataset} --model NETWORK --loss none`."
             )
         teacher = teacher or usual["teacher"]
-    # A resumed run may start elsewhere.
-    checkpoint, store = (path and path.expanduser().absolute() for path in (checkpoint, given.teacher_store))
     if teacher is not None:
-        check_input(teacher, features=dataset == STORE or store is not None)
+        check_input(teacher, features=dataset == STORE or given.teacher_store is not None)
     table = published(dataset, teacher, str(config.method.model), config.loss.name)
     kd_weight = table.pop("kd_weight", 1.0)
     return replace(
         config,
         distillation=replace(
-            given,
+            given.absolute(),
             teacher=teacher,
-            teacher_checkpoint=checkpoint,
-            teacher_store=store,
             kd_weight=kd_weight if given.kd_weight is None else given.kd_weight,
         ),
         loss=TeacherLossOptions(**{"name": config.loss.name, **table, **config.loss.given()}),

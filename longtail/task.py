@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tailmatch.analysis.groups import Groups
+from tailmatch.distill.images import Images
+from tailmatch.distill.step import Distillation, LabelsOnly
 from tailmatch.engine.card import Card
 from tailmatch.engine.evaluated import moving_norms
 from tailmatch.engine.evaluation import Accuracy, over_parts
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.task import Started, StepResult, Task
-from tailmatch.longtail.distillation import Distillation, LabelsOnly
-from tailmatch.longtail.heads import kind_of
-from tailmatch.longtail.images import Images
 from tailmatch.losses.frequency import log_prior
+from tailmatch.models.classifiers import kind_of
 from tailmatch.models.head import head_of
 
 EFFECTIVE_BETA = 0.9999  # of deferred re-weighting, as LDAM-DRW has it (arXiv 1906.07413)

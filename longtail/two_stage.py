@@ -9,11 +9,11 @@ Shape suffixes: B images, N all images of a split, C classes, D features.
 import torch
 from torch import Tensor, nn
 
+from tailmatch.distill.images import Images
 from tailmatch.engine.evaluation import over_parts
 from tailmatch.errors import UserError
-from tailmatch.longtail.heads import ScaledLinear, replace_head
-from tailmatch.longtail.images import Images
 from tailmatch.longtail.task import TrainedPart
+from tailmatch.models.classifiers import ScaledLinear, replace_head
 from tailmatch.models.feature_model import CosineLinear
 from tailmatch.models.head import forward_with_features, head_of
 

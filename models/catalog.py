@@ -1,8 +1,10 @@
 """The names `build_model` knows, with a line on each. Free of torch, so that `--help` can list them at once."""
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from tailmatch.declare import Part, number
 from tailmatch.errors import UserError, unknown_name
 
 WIDE_RESNETS = {
@@ -57,6 +59,27 @@ FEATURE_MODELS = {
 """What features are classified with; all others take images."""
 COSINE_SCALE = 30.0
 """LDAM's factor on the logits of its cosine classifier (arXiv 1906.07413); plain cosines lie between -1 and 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Part):
+    """A classifier: a class of `in_features`, `out_features` and its options."""
+
+    on_request: bool = True
+    """Whether a run can be trained with it (`--head`); others are what a second stage makes."""
+
+
+HEADS: dict[str, Head] = {
+    "linear": Head(target="models.classifiers:Linear", description="a plain linear layer"),
+    "cosine": Head(
+        target="models.feature_model:CosineLinear",
+        description="one that compares directions (the default of ldam)",
+        options={"scale": number(COSINE_SCALE, "factor on the logits")},
+    ),
+    "scaled": Head(
+        target="models.classifiers:ScaledLinear", description="a linear layer with a factor a class", on_request=False
+    ),
+}
 
 PATTERNS = {
     "wrn-<depth>-<width>": "any wide ResNet whose depth is 6n + 4, as FixMatch builds it: LeakyReLU, slow BatchNorm",

@@ -34,7 +34,7 @@ def test_the_type_checker_is_clean(tmp_path: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         for file in (*(ROOT / folder).glob("*.py"), *(ROOT / folder).glob("*.pyi")):
             (place / file.name).symlink_to(file)
-    facades = ("analysis", "datasets", "features", "inference", "longtail", "losses", "models", "ssl")
+    facades = ("analysis", "datasets", "distill", "features", "inference", "longtail", "losses", "models", "ssl")
     hidden = {package / f"{name}.py" for name in facades}
     files = sorted(str(file.relative_to(tmp_path)) for file in {*package.rglob("*.py*")} - hidden)
     cache = str(ROOT / ".mypy_cache")
@@ -47,6 +47,7 @@ import ssl
 from tailmatch.losses import IKL, build_loss
 from tailmatch.ssl import SSLConfig, train
 from tailmatch.longtail import LongtailConfig
+from tailmatch.distill import Distillation, load_network
 from tailmatch.datasets import Dataset, load_dataset
 from tailmatch.features import FeatureStore, open_store
 from tailmatch.models import build_model

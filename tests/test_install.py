@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
+FOLDERS = [folder for folder in PACKAGED if "/" not in folder and folder != "tailmatch"]
 LEFT_OUT = ("tests", ".git", ".venv", "build", "dist", "runs", "data", "__pycache__", "*.egg-info", "*_cache")
 
 
@@ -47,7 +50,7 @@ def test_every_file_of_the_folders_is_in_the_wheel(installed: Path) -> None:
     (wheel,) = installed.parent.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("tailmatch/")}
     copy = installed.parent / "copy"
-    for folder in ("analysis", "configs", "datasets", "engine", "inference", "longtail", "losses", "models", "ssl"):
+    for folder in FOLDERS:
         held = {f"tailmatch/{file.relative_to(copy)}" for file in (copy / folder).rglob("*") if file.is_file()}
         documents = {name for name in held if name.endswith(".md")}
         assert held - documents <= packed, f"pyproject.toml's package data forgets files of {folder}/"

@@ -85,8 +85,9 @@ MAY_USE = {
     "features/embed": {"features", "inference", "datasets", "models", "engine", "tailmatch"},
     "datasets": {"datasets", "features", "engine", "tailmatch"},
     "ssl": {"ssl", "datasets", "features", "models", "losses", "engine"},
-    "longtail": {"longtail", "datasets", "features", "models", "losses", "engine"},
-    "inference": {"inference", "ssl", "longtail", "datasets", "models", "engine", "analysis"},
+    "distill": {"distill", "datasets", "features", "models", "losses", "engine"},
+    "longtail": {"longtail", "distill", "datasets", "features", "models", "losses", "engine"},
+    "inference": {"inference", "ssl", "datasets", "models", "engine", "analysis"},
 }
 LEAVES = {
     *("errors", "declare", "torchvision_import", "checksums", "guarded_text", "result_form", "__version__"),
@@ -158,7 +159,7 @@ def test_help_and_refusals_import_neither_torch_nor_numpy(code: int, words: list
 
 
 @pytest.mark.parametrize(
-    "folder", ["losses", "ssl", "longtail", "datasets", "features", "models", "analysis", "inference"]
+    "folder", ["losses", "ssl", "distill", "longtail", "datasets", "features", "models", "analysis", "inference"]
 )
 def test_the_public_names_are_there_when_asked_for(folder: str) -> None:
     module = import_module(f"tailmatch.{folder}")

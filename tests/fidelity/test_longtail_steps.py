@@ -17,9 +17,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from tailmatch.engine.options import OptimOptions
 from tailmatch.engine.schedule import Schedule
-from tailmatch.longtail.heads import replace_head
 from tailmatch.losses import GKL, IKL, KL, TeacherLoss, build_label_loss
 from tailmatch.models import build_model, count_parameters
+from tailmatch.models.classifiers import replace_head
 
 VALUES = np.load(Path(__file__).with_name("longtail_steps.npz"), allow_pickle=False)
 COUNTS, CLASSES = VALUES["counts"].tolist(), 10

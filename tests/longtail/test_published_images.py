@@ -6,12 +6,12 @@ import pytest
 import torch
 import yaml
 
+from tailmatch.distill.images import Images
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
 from tailmatch.longtail.build import build_images
 from tailmatch.longtail.config import LongtailConfig
-from tailmatch.longtail.images import Images
 from tailmatch.longtail.resolve import resolved
 from tests.longtail.conftest import Longtail
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from tailmatch.cli import main
+from tailmatch.distill.step import Distillation
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
 from tailmatch.features import LogitsPlan, open_store
 from tailmatch.longtail.build import build_task
 from tailmatch.longtail.config import DistillationOptions, LongtailConfig, MethodOptions, TeacherLossOptions
 from tailmatch.longtail.data_options import DataOptions
-from tailmatch.longtail.distillation import Distillation
 from tailmatch.longtail.resolve import resolved
 from tests.stores import digits_store
 

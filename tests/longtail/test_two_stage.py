@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from tailmatch.engine.command_line import parse_run
 from tailmatch.longtail.config import LongtailConfig
-from tailmatch.longtail.heads import ScaledLinear, replace_head
 from tailmatch.longtail.resolve import resolved
 from tailmatch.longtail.two_stage import class_mean
 from tailmatch.models import build_model, forward_with_features, head_of
+from tailmatch.models.classifiers import ScaledLinear, replace_head
 from tailmatch.models.feature_model import CosineLinear
 
 Weights = dict[str, Tensor]

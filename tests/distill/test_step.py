@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from tailmatch.distill.step import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.engine.profile import Profile
-from tailmatch.longtail.distillation import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.losses import build_label_loss, build_loss
 from tailmatch.losses.catalog import LOSSES
 

@@ -1,4 +1,4 @@
-"""Classifiers besides the plain linear layer. Each is an `Linear`, so that `models.head.head_of` finds it.
+"""Classifiers besides the plain linear layer. Each is a `Linear`, so that `head_of` finds it.
 
 Shape suffixes: B images, C classes, D features.
 """
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import Linear
 
 from tailmatch.declare import build, class_of
-from tailmatch.longtail.catalog import HEADS
+from tailmatch.models.catalog import HEADS
 from tailmatch.models.feature_model import CosineLinear
 from tailmatch.models.head import head_of
 

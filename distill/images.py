@@ -1,4 +1,4 @@
-"""The images of a long-tailed run, the same to its task whether they lie in memory or in files.
+"""The images of a run with labels, the same to its task whether they lie in memory or in files.
 
 Training batches come augmented by the plain transforms of the literature: mirroring and a shifted crop for small
 images, a random resized crop and mirroring for files. Evaluation sees every image of a split once, in order.

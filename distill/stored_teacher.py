@@ -6,8 +6,6 @@ Images are matched by the digests of their pixels, whatever their order and howe
 Shape suffixes: N images of a split, C classes, F features.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,13 +13,12 @@ from torch import Tensor
 
 from tailmatch.datasets.feature_bank import FeatureBank
 from tailmatch.datasets.feature_views import FeatureViews
+from tailmatch.distill.images import EVALUATED_AT_ONCE, Images
+from tailmatch.distill.options import TeacherOptions
+from tailmatch.distill.teacher import read_network, refuse_other_store
 from tailmatch.engine.evaluation import over_parts
-from tailmatch.engine.recorded import result_of
 from tailmatch.errors import UserError
 from tailmatch.features.store import open_store
-from tailmatch.longtail.config import DistillationOptions
-from tailmatch.longtail.images import EVALUATED_AT_ONCE, Images
-from tailmatch.longtail.teacher import read_network
 
 Digests = NDArray[np.uint8]
 
@@ -41,7 +38,7 @@ class StoredTeacher:
         return self._train[index_B]
 
 
-def stored_teacher(options: DistillationOptions, images: Images, device: torch.device) -> StoredTeacher:
+def stored_teacher(options: TeacherOptions, images: Images, device: torch.device) -> StoredTeacher:
     """The teacher of `--teacher-store`.
 
     Raises:
@@ -67,22 +64,6 @@ def stored_teacher(options: DistillationOptions, images: Images, device: torch.d
     }
     # Tensors made under inference mode may not meet a gradient; their copies may.
     return StoredTeacher(loaded.name, said["train"].clone(), said["test"].clone())
-
-
-def refuse_other_store(run: Path, store: str, advice: str) -> None:
-    """Raises UserError for a run folder whose network was trained on another store: it expects other features.
-
-    Args:
-        store: the id of the store whose features it is to be given.
-        advice: what to do about it.
-    """
-    of_run = result_of(run).get("store") if run.is_dir() else None
-    if of_run in (None, store):
-        return
-    raise UserError(
-        f"{run} was trained on the feature store {str(of_run)[:12]}, so its network expects other features than "
-        f"those of {store[:12]}; {advice}."
-    )
 
 
 def _matched(bank: FeatureBank, digests: Digests, name: str, split: str) -> Tensor:

@@ -1,0 +1,22 @@
+"""Fixtures of the tests of learning from a teacher."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tailmatch.cli import main
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of cross-entropy, a teacher for others; not to be changed."""
+    out = tmp_path_factory.mktemp("plain") / "run"
+    words = ["longtail", "--threads", "1", "--device", "cpu", "--epochs", "2", "--warmup", "0", "--out", str(out)]
+    assert main(words) == 0
+    return out
