@@ -7,26 +7,25 @@ checkpoint or a function of the step, so a run that was cut off anywhere and res
 import time
 from collections.abc import Mapping
 from copy import deepcopy
-from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from tailmatch.analysis.groups import ALL_AND_GROUPS, GROUP_NAMES
+from tailmatch.analysis.groups import GROUP_NAMES
 from tailmatch.engine.batchnorm import with_batchnorm
-from tailmatch.engine.checkpoint import checkpoints, load_newest, save_checkpoint, save_weights
-from tailmatch.engine.confusions import write_confusions
+from tailmatch.engine.checkpoint import checkpoints, load_newest, save_checkpoint
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.distributed import World, any_of_processes, barrier, data_parallel
 from tailmatch.engine.evaluated import EvaluatedWeights, described
-from tailmatch.engine.evaluation import Evaluations, accuracy_of, balanced_accuracy, show
+from tailmatch.engine.evaluation import Evaluations, show
+from tailmatch.engine.examination import Examination
 from tailmatch.engine.optim import build_optimizer, set_learning_rate
 from tailmatch.engine.options import OptimOptions, RunOptions
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.progress import Progress
 from tailmatch.engine.recent import RecentSteps
-from tailmatch.engine.records import RunFolder, write_predictions
+from tailmatch.engine.records import RunFolder
 from tailmatch.engine.schedule import Schedule
 from tailmatch.engine.seeding import random_state, set_random_state
 from tailmatch.engine.stopping import Asked, Interrupted
@@ -65,7 +64,7 @@ class Trainer:
         self.profile = Profile(run.profile, device)
         self.eval_every = run.steps_between_evaluations(task.steps, task.steps_per_epoch)
         self.checkpoint_every = run.checkpoint_every or self.eval_every
-        self.evaluations = Evaluations()
+        self.examination = Examination(task, self.weights, self.autocast, folder, world.is_main)
         self.step, self.seconds, self.training_seconds, self.steps_here = 0, 0.0, 0.0, 0
         self.recent = RecentSteps()
 
@@ -141,7 +140,7 @@ class Trainer:
             progress.show(loss=f"{row['train/loss']:.3f}")
             if evaluate:
                 row |= self._evaluate()
-                progress.show(accuracy=show(self.evaluations.last, groups=True))
+                progress.show(accuracy=show(self.examination.evaluations.last, groups=True))
             if self.world.is_main:
                 with self.profile("logging"):
                     self.folder.log(self.step, self.seconds, row)
@@ -150,64 +149,24 @@ class Trainer:
         if checkpoint:
             self._save()
 
-    def _finish(self) -> dict[str, Any]:
-        if not self.evaluations.rows:  # a resumed run that had no step left
-            self._evaluate()
-        with self.autocast(), self.weights.ready() as model:
-            if self.world.is_main:
-                test = self._logits(model, "test")
-                self._write_predictions("predictions.npz", test, **self.task.predictions())
-                pictures = partial(self.task.pictures, "test")
-                write_confusions(self.folder.path / "confusions.npz", test, self.task.labels["test"], pictures)
-                save_weights(self.folder.path / "weights.safetensors", model.state_dict(), self.task.card())
-                self._write_result("finished")
-                self.folder.close("finished")
-        barrier()
-        return self.folder.result() if self.world.is_main else {}
-
-    # -- evaluating ---------------------------------------------------------------------------------------------------
-
     def _evaluate(self) -> dict[str, float | None]:
-        online = None
-        if self.average is not None:
-            with self.autocast(), self.weights.ready(online=True) as model:
-                online = self._accuracy(self._logits(model, "test"), "test")
-        with self.autocast(), self.weights.ready() as model:
-            logits = {split: self._logits(model, split) for split in self.task.labels}
-            found = {split: self._accuracy(logits[split], split) for split in logits}
-            if "val" in found:  # held out of a long tail, these images have one themselves
-                found["val"]["balanced"] = balanced_accuracy(logits["val"], self.task.labels["val"])
-            self.evaluations.add(self.step, **found, **({"online": online} if online else {}))
-            self._keep_selected(model, logits["test"])
-        row = {f"eval/accuracy/{group}": found["test"][group] for group in ALL_AND_GROUPS}
-        if "val" in found:
-            row |= {f"eval/val_accuracy/{group}": found["val"][group] for group in ALL_AND_GROUPS}
-        if online is not None:
-            row["eval/online_accuracy/all"] = online["all"]
+        try:
+            row = self.examination.hold(self.step)
+        except FloatingPointError:
+            self._fail("The network's outputs", "nan", self.step)
         if self.world.is_main:
             self._write_result("running")
         return row | self.task.metrics()
 
-    def _accuracy(self, logits: Tensor, split: str) -> dict[str, float | None]:
-        if bool(logits.isnan().any()):  # the last update broke the weights, and no loss has seen them yet
-            self._fail("The network's outputs", "nan", self.step)
-        return accuracy_of(logits, self.task.labels[split], self.task.groups)
-
-    def _logits(self, model: nn.Module, split: str) -> Tensor:
-        with torch.inference_mode():
-            return self.task.logits(model, split)
-
-    def _keep_selected(self, model: nn.Module, test: Tensor) -> None:
-        """Where a validation set chooses, keep the weights it would choose and what they say of the test images."""
-        chosen = self.evaluations.selected_row()
-        if chosen is self.evaluations.rows[-1] and self.world.is_main:
-            save_weights(self.folder.path / "selected.safetensors", model.state_dict(), self.task.card())
-            self._write_predictions("predictions_selected.npz", test)
-
-    def _write_predictions(self, name: str, logits: Tensor, **more: Tensor) -> None:
-        task = self.task
-        counts, names = task.train_class_counts, task.class_names
-        write_predictions(self.folder.path / name, logits, task.labels["test"], counts, names, **more)
+    def _finish(self) -> dict[str, Any]:
+        if not self.examination.evaluations.rows:  # a resumed run that had no step left
+            self._evaluate()
+        self.examination.conclude()
+        if self.world.is_main:
+            self._write_result("finished")
+            self.folder.close("finished")
+        barrier()
+        return self.folder.result() if self.world.is_main else {}
 
     # -- numbers ------------------------------------------------------------------------------------------------------
 
@@ -228,7 +187,7 @@ class Trainer:
             self._fail("The loss", str(float(losses[first])), self.step - len(losses) + first + 1)
         return losses
 
-    def _fail(self, what: str, value: str, step: int) -> None:
+    def _fail(self, what: str, value: str, step: int) -> NoReturn:
         saved = checkpoints(self.folder.checkpoints)
         good = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
         if self.world.is_main:
@@ -242,7 +201,7 @@ class Trainer:
             {
                 **self.identity,
                 "status": status,
-                **self.evaluations.report(),
+                **self.examination.evaluations.report(),
                 "class_names": list(self.task.class_names),
                 "evaluated_weights": described(self.optim),
                 "groups": {"rule": groups.rule, **{name: list(getattr(groups, name)) for name in GROUP_NAMES}},
@@ -268,7 +227,7 @@ class Trainer:
             **{name: part.state_dict() for name, part in self.stateful.items()},
             "random": random_state(self.device),
             "initial": self.initial,
-            "evaluations": self.evaluations.rows,
+            "evaluations": self.examination.evaluations.rows,
             "recent": recent,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
@@ -300,8 +259,8 @@ class Trainer:
             part.load_state_dict(state[name])
         if self.initial:
             self.initial = state["initial"]
-        self.evaluations = Evaluations(state["evaluations"])
-        self.evaluations.report()  # rows of another form fail here, and not in the middle of the training
+        self.examination.evaluations = Evaluations(state["evaluations"])
+        self.examination.evaluations.report()  # rows of another form fail here, and not in the middle of the training
         self.recent.restore(state["recent"], self.device)
         self.seconds, self.training_seconds = float(state["seconds"]), float(state["training_seconds"])
         self._training_seconds_before = self.training_seconds
