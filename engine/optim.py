@@ -1,7 +1,7 @@
 """Optimizers, with weight decay where it belongs: on matrices and kernels, not on biases and normalisation."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -44,11 +44,11 @@ class _Eager(torch.optim.Optimizer):
 
 
 class SGD(_Eager, torch.optim.SGD):
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+    step: Callable[..., Any] = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
 class AdamW(_Eager, torch.optim.AdamW):
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    step: Callable[..., Any] = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 def build_optimizer(
