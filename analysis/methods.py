@@ -85,7 +85,7 @@ def default_reference(methods: Sequence[Method]) -> Method:
     trained = [method for method in methods if method.runs[0].algorithm != "supervised"] or list(methods)
     for loss in _REFERENCE_LOSSES:
         for method in trained:
-            if method.runs[0].loss == loss:
+            if loss in (method.runs[0].loss, method.runs[0].algorithm):
                 return method
     plain = [method for method in trained if method.name.split(" (")[0] == _PLAIN]
     return (plain or trained)[0]

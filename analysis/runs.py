@@ -57,12 +57,12 @@ class Run:
 
     @property
     def task(self) -> str | None:
-        """`ssl` or `longtail`."""
+        """`ssl`, `longtail` or `distill`."""
         return self.result.get("task") or self.config.get("task")
 
     @property
     def algorithm(self) -> str | None:
-        """The algorithm (ssl) or the method (longtail)."""
+        """The algorithm (ssl) or the method (longtail, distill)."""
         return algorithm_of(self.config, self.result)
 
     @property
@@ -237,10 +237,11 @@ def own_parts(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def algorithm_of(config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
-    """The algorithm (ssl) or the method (longtail) that a run's files name."""
+    """The algorithm (ssl) or the method (longtail, distill) that a run's files name."""
     if "algorithm" in own_parts(result):
         return own_parts(result)["algorithm"].rpartition(".")[2]
-    return next((files[key] for files in (result, config) for key in ("algorithm", "method") if files.get(key)), None)
+    given = next((files[key] for files in (result, config) for key in ("algorithm", "method") if files.get(key)), None)
+    return given.get("name") if isinstance(given, Mapping) else given
 
 
 def loss_of(config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""The data sets in memory by name: one row each, with what is usual of it in both tasks.
+"""The data sets in memory by name: one row each, with what is usual of it in each task.
 
 Free of torch, so that the command line can list them in no time.
 """
@@ -35,6 +35,13 @@ _CIFAR_LT: Options = {
     "milestones": (0.8, 0.9), "gamma": 0.01, "weight_decay": 2e-4, "nesterov": False, "decay_all": True,
     "ema_decay": 0.0, "incomplete_batch": "keep", "crop_fill": "zero",
     "pixel_mean": (0.4914, 0.4822, 0.4465), "pixel_std": (0.2023, 0.1994, 0.2010),
+}  # fmt: skip
+# The training of all pairs of networks in tables of distillation on CIFAR-100 (mdistiller's configs/cifar100).
+_DISTILL_CIFAR: Options = {
+    "model": "resnet20", "epochs": 240, "warmup": 0.0, "batch_size": 64, "lr": 0.05, "schedule": "multistep",
+    "milestones": (150 / 240, 180 / 240, 210 / 240), "gamma": 0.1, "weight_decay": 5e-4, "nesterov": False,
+    "decay_all": True, "ema_decay": 0.0, "incomplete_batch": "keep", "crop_fill": "zero",
+    "pixel_mean": (0.5071, 0.4867, 0.4408), "pixel_std": (0.2675, 0.2565, 0.2761),
 }  # fmt: skip
 
 
@@ -73,6 +80,8 @@ class DatasetRow:
     """What the options of `ssl` come to where neither the user nor the algorithm says more."""
     longtail: Options = field(default_factory=lambda: _LONGTAIL)
     """The same for `longtail`; a `teacher` is one that is trained on the way, since the images are few enough."""
+    distill: Options | None = None
+    """The same for `distill`; None: as for `longtail`."""
 
 
 STORE = "store"
@@ -116,6 +125,7 @@ CATALOG: dict[str, DatasetRow] = {
         flip=True,
         crop_padding=4,
         ssl={**_FIXMATCH, "model": "wrn-28-8", "weight_decay": 1e-3},
+        distill=_DISTILL_CIFAR,
     ),
     "svhn": DatasetRow(
         description="32x32 house-number digits: 10 classes, 73,257 train (+ 531,131 with --extra), 26,032 test",
@@ -195,17 +205,19 @@ CATALOG |= {
         description="CIFAR-100 with a long tail: 500 images of class 0 down to 5 of class 99",
         ssl={**_LONG_TAILED, "model": "wrn-28-8", "labeled_head": 150, "unlabeled_head": 300, "imbalance": 10.0},
         longtail=_CIFAR_LT,
+        distill=None,
     ),
 }
 
 
-def defaults_of(dataset: str, task: Literal["ssl", "longtail"]) -> Options:
+def defaults_of(dataset: str, task: Literal["ssl", "longtail", "distill"]) -> Options:
     """What the task's options come to on a data set; ours for a name that is none, which is refused later."""
-    if task == "longtail" and dataset in FILE_DATASETS:
-        return file_recipe(dataset).longtail
-    if dataset in CATALOG:
-        return getattr(CATALOG[dataset], task)
-    return {"ssl": _SSL, "longtail": _LONGTAIL}[task]
+    if task == "ssl":
+        return CATALOG[dataset].ssl if dataset in CATALOG else _SSL
+    if dataset not in CATALOG and dataset not in FILE_DATASETS:
+        return _LONGTAIL
+    row = CATALOG[dataset] if dataset in CATALOG else file_recipe(dataset)
+    return row.distill if task == "distill" and row.distill is not None else row.longtail
 
 
 def root_problems(dataset: str, root: Path | str | None) -> list[str]:

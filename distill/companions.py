@@ -30,21 +30,37 @@ _NOT_IN_NAME = EXECUTION_ONLY | {"seed", "device", "threads", "eval_every", "dat
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A task whose runs have companions."""
+    """A task whose runs have companions.
+
+    Its configurations have the groups `data`, `distillation`, `run` and `call`, the name of their network (`student`),
+    and what they are without a teacher (`alone()`).
+    """
 
     task: str
     config_type: type
+    resolved: Callable[[Any], Any]
+    teacher: Callable[[Any], Any]
+    """The run that trains the teacher."""
     build: BuildTask
     identity: Callable[[Any], dict[str, Any]]
+
+
+def run_beside(session: Session, kind: Kind) -> tuple[RunFolder, dict[str, Any], dict[str, Any] | None]:
+    """The run, after its teacher where that is yet to be trained, and the result of the student alone where it is asked
+    for."""
+    config = session.config
+    if config.distills and not config.distillation.is_there:
+        checkpoint = trained(kind.resolved(kind.teacher(config)), "teacher", kind)[0].path.absolute()
+        config = replace(config, distillation=replace(config.distillation, teacher_checkpoint=checkpoint))
+        session.config = config
+    alone = trained(kind.resolved(config.alone()), "baseline", kind)[1] if config.distillation.baseline else None
+    return *session.run(kind.build, kind.identity(config)), alone
 
 
 def trained(config: Any, role: str, kind: Kind) -> tuple[RunFolder, dict[str, Any]]:
     """Train the companion, go on with it, or take the one that is there; says which.
 
     Runs that are started side by side share one companion: the first trains it, the others wait for it.
-
-    Args:
-        config: its resolved configuration, with groups `data`, `run` and `call` and the name of its network, `student`.
     """
     folder = _place(config, role, kind)
     with ExitStack() as held:

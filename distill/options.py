@@ -1,5 +1,6 @@
 """The options of learning from labels and from a teacher, to every task that does. Free of torch, for `--help`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -9,11 +10,12 @@ from tailmatch.engine.part_options import one_of
 from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import unknown_name
 from tailmatch.models.catalog import model_problems
+from tailmatch.models.options import TORCHVISION
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherOptions:
-    """The teacher, frozen, and what it weighs beside the labels."""
+    """The teacher, frozen."""
 
     teacher: str | None = None
     """The teacher's network; a run folder knows its own."""
@@ -22,14 +24,11 @@ class TeacherOptions:
     teacher_store: Path | None = None
     """Feature store of the same images: its logits are the teacher's, or with --teacher-checkpoint those of a run on
     it. The teacher sees the plain view of each image."""
-    teacher_weights: Annotated[str, one_of(WEIGHTS_FILES)] = "last"
-    """Which weights of a run folder: those of its last step, or those that its validation images chose."""
-    label_weight: float = 1.0
-    """Weight of the loss against the labels."""
+    teacher_weights: Annotated[str, one_of([*WEIGHTS_FILES, TORCHVISION])] = "last"
+    """Which weights: of a run folder those of its last step, or those that its validation images chose; without one,
+    those that torchvision publishes of --teacher (torchvision:IMAGENET1K_V1 says which)."""
     kd_weight: float | None = None
     """Weight of the loss against the teacher; by default 1, or as published for the pair of networks."""
-    baseline: bool = False
-    """Train the student without its teacher too, in a run of its own, and show both."""
 
     def changed(self) -> list[str]:
         """The options that are not at their defaults."""
@@ -38,7 +37,12 @@ class TeacherOptions:
     @property
     def is_there(self) -> bool:
         """Whether the teacher need not be trained first."""
-        return self.teacher_checkpoint is not None or self.teacher_store is not None
+        return self.teacher_checkpoint is not None or self.teacher_store is not None or self.is_published
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the weights are those that torchvision publishes."""
+        return self.teacher_weights.partition(":")[0] == TORCHVISION
 
     def absolute(self) -> Self:
         """With places that a resumed run finds from anywhere."""
@@ -48,21 +52,26 @@ class TeacherOptions:
         return replace(self, teacher_checkpoint=checkpoint, teacher_store=store)
 
     def problems(self) -> list[str]:
-        given = ["label_weight", *([] if self.kd_weight is None else ["kd_weight"])]
         idle = []
         if self.teacher_store is not None and self.teacher_checkpoint is None and self.teacher is not None:
             idle.append(
                 "--teacher names the network of --teacher-checkpoint; --teacher-store alone has none, so leave it out."
             )
-        return (
-            idle
-            + at_least(self, 0, *given)
-            + model_problems(self.teacher)
-            + weights_problems("teacher_weights", self.teacher_weights)
+        found = (
+            idle + at_least(self, 0, *([] if self.kd_weight is None else ["kd_weight"])) + model_problems(self.teacher)
         )
+        if not self.is_published:
+            return found + weights_problems("teacher_weights", self.teacher_weights, (*WEIGHTS_FILES, TORCHVISION))
+        if self.teacher is None or self.teacher_checkpoint is not None or self.teacher_store is not None:
+            found.append(
+                f"teacher_weights {self.teacher_weights} are torchvision's of a network by its name; give --teacher, "
+                "as in --teacher resnet34, without --teacher-checkpoint and --teacher-store (--teacher-weights last "
+                "takes back a recipe's)."
+            )
+        return found
 
 
-def weights_problems(option: str, weights: str) -> list[str]:
+def weights_problems(option: str, weights: str, known: Iterable[str] = tuple(WEIGHTS_FILES)) -> list[str]:
     """What is wrong with the name of a run folder's weights, as a list for `problems`."""
     if weights in WEIGHTS_FILES:
         return []
@@ -71,7 +80,7 @@ def weights_problems(option: str, weights: str) -> list[str]:
             f"{option} best-on-test are not kept by a run, which does not choose on test images; take last or "
             "selected (as a teacher, a file of such weights will do too: --teacher-checkpoint FILE)."
         ]
-    return [str(unknown_name("weights", weights, WEIGHTS_FILES))]
+    return [str(unknown_name("weights", weights, known))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,22 +88,20 @@ class EpochOptions(OptimOptions):
     """Optimisation."""
 
     epochs: int | None = None
-    """Passes over the training images: 60 for digits, 200 for CIFAR, 90 for ImageNet and its kin by default, 10 for a
-    second stage. The learning rate moves once in each."""
+    """Passes over the training images; by default what is usual of the data set, 10 for a second stage. The learning
+    rate moves once in each."""
     warmup: float | None = None  # type: ignore[assignment]  # a number in every resolved configuration
-    """Length of the linear warm-up, in epochs: 10 for ImageNet and its kin, 5 for others by default; none in a second
-    stage, nor in a run that would end with it."""
-    lr_features: float | None = None
-    """Peak learning rate of everything but the classifier, where that is another; it follows the same schedule."""
+    """Length of the linear warm-up, in epochs; by default what is usual of the data set, none in a second stage, nor in
+    a run that would end with it."""
     incomplete_batch: Literal["drop", "keep"] = "drop"
     """The images left over at the end of an epoch: leave them out, or make a smaller batch of them (by default for
-    CIFAR-LT, as published)."""
+    CIFAR, where published)."""
 
     def problems(self) -> list[str]:
         # The shared checks want a number, and any that could be filled in would pass.
         numbers = self if self.warmup is not None else replace(self, warmup=0.0)
-        given = [name for name in ("epochs", "lr_features") if getattr(self, name) is not None]
-        found = super(EpochOptions, numbers).problems() + above(self, 0, *given)
+        found = super(EpochOptions, numbers).problems()
+        found += [] if self.epochs is None else above(self, 0, "epochs")
         if self.epochs is not None and self.steps is not None:
             found.append(
                 f"The length is given twice, by epochs {self.epochs} and steps {self.steps}; give one of them "

@@ -1,9 +1,10 @@
 """One step of learning from labels and, where there is one, from a teacher.
 
-    loss = label_weight * hard(s, y) + kd_weight * divergence(s, t, y)
+    loss = label_weight * hard(s, y) + ramp(epoch) * kd_weight * divergence(s, t, y)
 
-s and t are the logits of the student and of the frozen teacher on the same view. Nothing here knows of long tails: what
-is special to them sits in the hard-label loss, in the sampler and in the divergence.
+s and t are the logits of the student and of the frozen teacher on the same view; the ramp rises to 1 over the first
+epochs where that is asked for. Nothing here knows of long tails: what is special to them sits in the hard-label loss,
+in the sampler and in the divergence.
 
 Shape suffixes: B images of a step, C classes.
 """
@@ -43,7 +44,13 @@ class LabelsOnly(nn.Module):
         self.label_loss = label_loss
 
     def forward(
-        self, model: nn.Module, images: Tensor, labels: Tensor, profile: Profile, index: Tensor | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        profile: Profile,
+        index: Tensor | None = None,
+        epoch: int = 0,
     ) -> dict[str, Tensor]:
         with profile("student"):
             student_BC = model(images)
@@ -68,13 +75,24 @@ class Distillation(nn.Module):
         *,
         label_weight: float = 1.0,
         kd_weight: float = 1.0,
+        warmup_epochs: float = 0.0,
     ) -> None:
         super().__init__()
         self.teacher, self.label_loss, self.loss = teacher, label_loss, divergence
-        self.label_weight, self.kd_weight = label_weight, kd_weight
+        self.label_weight, self.kd_weight, self.warmup_epochs = label_weight, kd_weight, warmup_epochs
+
+    def ramp(self, epoch: int) -> float:
+        """The share of the teacher's weight in an epoch, the first being 0: 1/W, 2/W, ..., 1 with a warm-up of W."""
+        return min((epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs > 1 else 1.0
 
     def forward(
-        self, model: nn.Module, images: Tensor, labels: Tensor, profile: Profile, index: Tensor | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        profile: Profile,
+        index: Tensor | None = None,
+        epoch: int = 0,
     ) -> dict[str, Tensor]:
         """The terms of the loss; a teacher in a store is asked for the training images of these numbers."""
         with profile("teacher"):
@@ -86,7 +104,7 @@ class Distillation(nn.Module):
             divergence = self.loss(student_BC, teacher_BC, labels)
             # Collected now, used from the next epoch on: the class means of IKL and GKL.
             self.loss.observe(teacher_BC, labels)
-        return {"supervised": self.label_weight * hard, "distillation": self.kd_weight * divergence}
+        return {"supervised": self.label_weight * hard, "distillation": self.ramp(epoch) * self.kd_weight * divergence}
 
     def end_epoch(self) -> None:
         """Put the class means of the epoch into use."""

@@ -23,7 +23,11 @@ from tailmatch.inference.optional import needed
 README, CONFIG = "README.md", "config.json"
 WRITTEN = (README, CONFIG, EXPORTED)
 _LIBRARY = "tailmatch"
-_TAG_OF_TASK = {"ssl": "semi-supervised-learning", "longtail": "long-tailed-recognition"}
+_TAG_OF_TASK = {
+    "ssl": "semi-supervised-learning",
+    "longtail": "long-tailed-recognition",
+    "distill": "knowledge-distillation",
+}
 # What the columns of result.json's accuracy are, and of which weights.
 _KINDS = {
     "last": "at the end of the run",

@@ -8,7 +8,7 @@ import tyro
 
 from tailmatch.datasets.catalog import defaults_of, root_problems
 from tailmatch.distill.options import EpochOptions, TeacherOptions, weights_problems
-from tailmatch.engine.options import CallOptions, RunOptions, at_least
+from tailmatch.engine.options import CallOptions, RunOptions, above, at_least
 from tailmatch.engine.part_options import PartOptions, WithOptions, described, one_of, value_problems, with_options
 from tailmatch.engine.recorded import WEIGHTS_FILES
 from tailmatch.errors import unknown_name
@@ -88,6 +88,10 @@ class MethodOptions(WithOptions):
 class DistillationOptions(TeacherOptions):
     """Distillation: a teacher, frozen, that the loss compares the student with."""
 
+    label_weight: float = 1.0
+    """Weight of the loss against the labels."""
+    baseline: bool = False
+    """Train the student without its teacher too, in a run of its own, and show both."""
     prior_tau: float = 0.0
     """Compare teacher and student where the student's own logits come out balanced: 1, with a balanced label loss;
     0 compares them as they are."""
@@ -97,7 +101,7 @@ class DistillationOptions(TeacherOptions):
     """With prior_tau, how much of the prior is taken off the class means of ikl and gkl; 0 leaves them as they are."""
 
     def problems(self) -> list[str]:
-        return super().problems() + at_least(self, 0, "prior_tau", "prior_rho", "prior_weight_rho")
+        return super().problems() + at_least(self, 0, "label_weight", "prior_tau", "prior_rho", "prior_weight_rho")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +138,20 @@ class TeacherLossOptions(PartOptions):
         return super().problems()
 
 
-def _optimisation(dataset: str) -> EpochOptions:
+@dataclass(frozen=True, kw_only=True)
+class LongtailOptim(EpochOptions):
+    """Optimisation."""
+
+    lr_features: float | None = None
+    """Peak learning rate of everything but the classifier, where that is another; it follows the same schedule."""
+
+    def problems(self) -> list[str]:
+        return super().problems() + ([] if self.lr_features is None else above(self, 0, "lr_features"))
+
+
+def _optimisation(dataset: str) -> LongtailOptim:
     """What is usual of a data set, but for what depends on the run's other options (see `resolve`)."""
-    return replace(EpochOptions.usual(defaults_of(dataset, "longtail")), epochs=None, warmup=None)
+    return replace(LongtailOptim.usual(defaults_of(dataset, "longtail")), epochs=None, warmup=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +164,7 @@ class LongtailConfig:
     init: tyro.conf.OmitArgPrefixes[InitOptions] = field(default_factory=InitOptions)
     distillation: tyro.conf.OmitArgPrefixes[DistillationOptions] = field(default_factory=DistillationOptions)
     loss: TeacherLossOptions = field(default_factory=TeacherLossOptions)
-    optim: tyro.conf.OmitArgPrefixes[EpochOptions] = field(default_factory=lambda: _optimisation(DataOptions.dataset))
+    optim: tyro.conf.OmitArgPrefixes[LongtailOptim] = field(default_factory=lambda: _optimisation(DataOptions.dataset))
     run: tyro.conf.OmitArgPrefixes[RunOptions] = field(default_factory=RunOptions)
     call: tyro.conf.OmitArgPrefixes[CallOptions] = field(default_factory=CallOptions)
 
@@ -167,6 +182,10 @@ class LongtailConfig:
     def distills(self) -> bool:
         """Whether a teacher takes part."""
         return self.loss.name != NO_LOSS
+
+    def alone(self) -> "LongtailConfig":
+        """The same without a teacher."""
+        return replace(self, distillation=DistillationOptions(), loss=TeacherLossOptions())
 
     def problems(self) -> list[str]:
         teacher, found = self.distillation, []

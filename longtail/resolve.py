@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tailmatch.datasets.catalog import STORE, Options, defaults_of
-from tailmatch.datasets.files.catalog import FILE_DATASETS
-from tailmatch.datasets.own_data import test_fraction_of
+from tailmatch.datasets.catalog import STORE, defaults_of
 from tailmatch.declare import find
-from tailmatch.distill.options import EpochOptions
-from tailmatch.engine.config import read_recipe, recipe_names, recipe_path, word_of
+from tailmatch.distill.resolve import refuse_unsaid, resolved_data, with_warmup
+from tailmatch.engine.config import read_recipe, word_of
 from tailmatch.engine.recorded import is_finished
 from tailmatch.errors import UserError
 from tailmatch.longtail.catalog import SECOND_STAGES, SecondStage
@@ -29,18 +27,11 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     if config.method.stage2 is not None:
         stage = find("second stage", config.method.stage2, SECOND_STAGES)
         config = _with_first_stage(config, stage)
-    data, method, optim = config.data, config.method, config.optim
-    config = replace(config, init=config.init.from_anywhere())
-    data = replace(data, test_fraction=test_fraction_of(data.dataset, data.data_root, data.test_fraction))
-    usual = defaults_of(data.dataset, "longtail")
-    if data.dataset not in FILE_DATASETS and data.dataset != STORE:
-        data = replace(
-            data,
-            crop_fill=data.crop_fill or usual.get("crop_fill", "reflect"),
-            pixel_mean=data.pixel_mean or usual.get("pixel_mean"),
-            pixel_std=data.pixel_std or usual.get("pixel_std"),
-        )
-    _check_said(data.dataset, usual, config)
+    method, optim = config.method, config.optim
+    usual = defaults_of(config.data.dataset, "longtail")
+    config = replace(config, init=config.init.from_anywhere(), data=resolved_data(config.data, usual))
+    data = config.data
+    refuse_unsaid(data.dataset, usual, method.model, optim, length=stage is not None)
     model = method.model or usual["model"]
     check_input(model, features=data.dataset == STORE)
     method = replace(
@@ -51,10 +42,8 @@ def resolved(config: LongtailConfig) -> LongtailConfig:
     )
     if optim.steps is None and optim.epochs is None:
         optim = replace(optim, epochs=stage.epochs if stage else usual["epochs"])
-    optim = _with_warmup(optim, 0.0 if stage else usual["warmup"])
-    config = replace(
-        config, data=data, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head)
-    )
+    optim = with_warmup(optim, 0.0 if stage else usual["warmup"])
+    config = replace(config, method=method, optim=optim, label_loss=_with_scale(config.label_loss, method.head))
     if method.drw is not None and optim.epochs is not None:
         first_reweighed_epoch(method.drw, optim.epochs)  # refused before a teacher is trained for the run
     return _with_teacher(config) if config.distills else config
@@ -67,34 +56,6 @@ def _head(given: str | None, model: str, label_loss: str) -> str:
     if given not in (None, COSINE):
         raise UserError(f"--model {COSINE} is a cosine classifier; leave out --head {given}, or take --model {given}.")
     return COSINE
-
-
-def _check_said(dataset: str, usual: Options, config: LongtailConfig) -> None:
-    """Where nothing is published of a data set's training, network and length are not made up."""
-    length = config.optim.steps is not None or config.optim.epochs is not None or config.method.stage2 is not None
-    said = {"model": config.method.model is not None, "epochs": length}
-    missing = [f"--{name}" for name in said if not said[name] and name not in usual]
-    if missing:
-        recipes = [name for name in recipe_names() if word_of(recipe_path(name), "dataset") == dataset]
-        raise UserError(
-            f"Nothing is published of training on {dataset} from scratch, so nothing is filled in: give "
-            f"{' and '.join(missing)} (its rate is {config.optim.lr:g}, its batch {config.optim.batch_size}), or a "
-            f"recipe by --config ({', '.join(recipes) or 'a file of your own'})."
-        )
-
-
-def _with_warmup(optim: EpochOptions, usual: float) -> EpochOptions:
-    """The warm-up in epochs. What starts from a trained network needs none, and has none as published."""
-    if optim.epochs is None:
-        return optim if optim.warmup is not None else replace(optim, warmup=usual)
-    if optim.warmup is None:
-        return replace(optim, warmup=usual if usual < optim.epochs else 0.0)
-    if optim.warmup >= optim.epochs:
-        raise UserError(
-            f"A warm-up of {optim.warmup:g} epochs leaves none of the run's {optim.epochs} to train at the full rate; "
-            "give a shorter --warmup (0 for none), or train longer."
-        )
-    return optim
 
 
 def first_reweighed_epoch(drw: float, epochs: int) -> int:

@@ -70,6 +70,20 @@ class TeacherLoss(LossModule):
         """Gather state spread over processes into the first one before it saves. No state: nothing to do."""
 
 
+class Around(TeacherLoss):
+    """A loss that changes what another one sees of the logits. All state is that of the one within."""
+
+    def __init__(self, loss: TeacherLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def roll(self) -> None:
+        self.loss.roll()
+
+    def synchronize(self) -> None:
+        self.loss.synchronize()
+
+
 class KL(KLOptions, TeacherLoss):
     """`kl` as a module."""
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from tailmatch.declare import number
 from tailmatch.losses.checks import checked_counts
 from tailmatch.losses.frequency import log_prior
-from tailmatch.losses.modules import TeacherLoss
+from tailmatch.losses.modules import Around, TeacherLoss
 
 
-class PriorAdjusted(TeacherLoss):
+class PriorAdjusted(Around):
     r"""Any loss of this package between t - rho log pi and s + (tau - rho) log pi.
 
     A teacher trained by plain cross-entropy has the prior in its logits: t = u + log pi, u being what a teacher of
@@ -42,10 +42,10 @@ class PriorAdjusted(TeacherLoss):
         rho: float = 0.0,
         weight_rho: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(loss)
         for name, value in (("tau", tau), ("rho", rho), ("weight_rho", weight_rho)):
             number(0.0, "how much of the prior").check(name, value)
-        self.loss, self.tau, self.rho, self.weight_rho = loss, tau, rho, weight_rho
+        self.tau, self.rho, self.weight_rho = tau, rho, weight_rho
         self.register_buffer("log_prior", log_prior(checked_counts(class_counts)), persistent=False)
 
     def forward(
@@ -65,12 +65,6 @@ class PriorAdjusted(TeacherLoss):
     @torch.no_grad()
     def observe(self, logits: Tensor, labels: Tensor, sample_weight: Tensor | None = None) -> None:
         self.loss.observe(logits - self.weight_rho * self.log_prior, labels, sample_weight)
-
-    def roll(self) -> None:
-        self.loss.roll()
-
-    def synchronize(self) -> None:
-        self.loss.synchronize()
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, rho={self.rho}, weight_rho={self.weight_rho}"

@@ -55,7 +55,11 @@ def start_from(model: nn.Module, name: str, options: InitOptions, keeps_classifi
     """
     if options.init is None:
         return None
-    weights, path = _published(name, options.init) if options.of_torchvision else (options.init, Path(options.init))
+    weights, path = (
+        published_weights(name, options.init, "--init")
+        if options.of_torchvision
+        else (options.init, Path(options.init))
+    )
     if path.is_dir():
         raise UserError(f"--init {path} is a folder; give a file of weights, such as {path / 'weights.safetensors'}.")
     if not path.exists():
@@ -98,16 +102,21 @@ def _is_in(part: str, key: str) -> bool:
     return key.startswith(f"{part}.")
 
 
-def _published(name: str, init: str) -> tuple[str, Path]:
-    """The full name of torchvision's weights, and their file, which is fetched where it is not there yet."""
+def published_weights(name: str, weights: str, option: str) -> tuple[str, Path]:
+    """The full name of torchvision's weights, and their file, which is fetched where it is not there yet.
+
+    Args:
+        weights: `torchvision`, or `torchvision:NAME`.
+        option: what takes a file instead, for the errors.
+    """
     library = torchvision("models")
     known = set(library.list_models()) & set(TORCHVISION_MODELS)
     if name not in known:
         raise UserError(
-            f"torchvision publishes no weights of {name}; give --init FILE, or a network that it has weights of: "
+            f"torchvision publishes no weights of {name}; give {option} FILE, or a network that it has weights of: "
             f"{', '.join(sorted(known))}."
         )
-    entry, path = fetched(name, init.partition(":")[2], "--init")
+    entry, path = fetched(name, weights.partition(":")[2], option)
     return f"torchvision:{entry.name}", path
 
 

@@ -40,6 +40,14 @@ COMMANDS = {
         build="longtail.build:build_task",
         rehearse="longtail.build:rehearsed",
     ),
+    "distill": Command(
+        "learn from a teacher on balanced classes, or train a network alone",
+        "distill.config:DistillConfig",
+        "distill.command:run",
+        resolved="distill.resolve:resolved",
+        build="distill.build:build_task",
+        rehearse="distill.build:rehearsed",
+    ),
     "evaluate": Command("test saved weights again", "evaluate_config:EvaluateConfig", "evaluate:run"),
     "predict": Command(
         "say what is in images, by a finished run's network", "inference.config:PredictConfig", "inference.predict:run"

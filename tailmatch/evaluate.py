@@ -21,7 +21,7 @@ from tailmatch._public import load_named
 from tailmatch.analysis.npz_reader import BrokenFile, NpzReader
 from tailmatch.commands import TASKS
 from tailmatch.engine.checkpoint import verify_weights
-from tailmatch.engine.config import flat, in_words, own_parts_of, read_recipe, with_values, word_of
+from tailmatch.engine.config import in_words, own_parts_of, read_recipe, with_values, word_of
 from tailmatch.engine.device import pick_device
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluation import Accuracy, accuracy_of, show
@@ -121,15 +121,8 @@ def rebuild(folder: Path, data_root: Path | None, device: torch.device, parts: M
     config_type, resolve, build = (load_named(place) for place in (task.config, task.resolved, task.build))
     config = read_recipe(config_type(), path, name, brought=own)
     values: dict[str, Any] = {} if data_root is None else {"data_root": data_root}
-    if name == "longtail":  # a teacher trains the student and has no part in testing it
-        values |= {option: None for option in flat(config) if option.startswith("loss.")}
-        values |= {
-            "loss": "none",
-            "teacher": None,
-            "teacher_checkpoint": None,
-            "teacher_store": None,
-            "baseline": False,
-        }
+    if hasattr(config, "alone"):  # a teacher trains the student and has no part in testing it
+        config = config.alone()
     if "dataset" in parts:
         values["dataset"] = load_named("ssl.build:own_dataset")(parts["dataset"])
     brought = [load_named("ssl.build:Parts")(**parts)] if parts else []

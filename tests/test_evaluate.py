@@ -13,9 +13,9 @@ from tailmatch.cli import main
         (b"task: [ssl", "config.yaml:2 is not YAML: "),
         (b"\xff\xfe\x00", "config.yaml is not a text file"),
         (b"- ssl", "config.yaml must hold `name: value` lines, got a list."),
-        (b"", "config.yaml names the task None; evaluate knows: ssl, longtail."),
-        (b"task: [ssl]", "config.yaml names the task None; evaluate knows: ssl, longtail."),
-        (b"task: sll", "config.yaml names the task 'sll'; evaluate knows: ssl, longtail."),
+        (b"", "config.yaml names the task None; evaluate knows: ssl, longtail, distill."),
+        (b"task: [ssl]", "config.yaml names the task None; evaluate knows: ssl, longtail, distill."),
+        (b"task: sll", "config.yaml names the task 'sll'; evaluate knows: ssl, longtail, distill."),
         (b"task: ssl\nlr: fast", "config.yaml:2: lr must be a number, got 'fast'."),
     ],
 )

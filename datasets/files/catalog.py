@@ -51,6 +51,8 @@ class FileRecipe:
     """Files that may say the classes of test images that lie in one folder."""
     longtail: Mapping[str, Any]
     """What the options of `longtail` come to where nothing else is said."""
+    distill: Mapping[str, Any] | None = None
+    """The same for `distill`; None: as for `longtail`."""
 
 
 # Of all of them: plain SGD on every parameter, evaluated as it is. What else is usual stands in each list, with source.
@@ -67,7 +69,8 @@ def file_recipe(name: str) -> FileRecipe:
     rows = yaml.safe_load((_LISTS / f"{name.replace('-', '_')}.yaml").read_text(encoding="utf-8"))
     lists = {split: ListRecipe(**row) for split, row in rows.pop("lists").items()}
     known = {key: _frozen(value) for key, value in rows.items()}
-    return FileRecipe(**known | {"lists": lists, "longtail": {**_LONGTAIL, **known.get("longtail", {})}})
+    usual = {task: {**_LONGTAIL, **known.get(task, {})} for task in ("longtail", "distill") if task in known}
+    return FileRecipe(**known | {"lists": lists, "longtail": _LONGTAIL, **usual})
 
 
 def _frozen(value: Any) -> Any:

@@ -123,7 +123,7 @@ class CompareConfig(MachineOptions):
     leave the option out); options after -- go to every run. The same call goes on with what is left.
     """
 
-    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{ssl,longtail}")]
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{ssl,longtail,distill}")]
     """What is trained; all of its options may be given here too, with one value or several."""
     seeds: int = 3
     """Number of seeds, 0 to one less."""

@@ -1,6 +1,6 @@
 """The grid of a suite: a YAML file that is multiplied out to runs with lasting names. Free of torch.
 
-    task: longtail                      # ssl or longtail
+    task: longtail                      # ssl, longtail or distill
     seeds: [0, 1, 2]
     options: {dataset: digits-lt}       # for every run
     runs:                               # blocks; a list of values makes one run of each, of two lists every pair
@@ -143,7 +143,7 @@ class _Reader:
             raise file.error(entries["report"], f"report must be a plain name of letters and digits, got {report!r}.")
         task = file.word(entries["task"], "task") if "task" in entries else task
         if task is None:
-            raise file.error(node, "the block has no `task:` (ssl or longtail), and neither has the suite.")
+            raise file.error(node, "the block has no `task:` (ssl, longtail or distill), and neither has the suite.")
         seeds = file.seeds(entries["seeds"]) if "seeds" in entries else seeds
         choices = {option: file.values(entry, option) for option, entry in nodes.items()}
         _refuse_too_many(file, node, len(seeds), *map(len, choices.values()))

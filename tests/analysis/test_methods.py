@@ -114,6 +114,9 @@ def test_the_reference_is_the_plain_one(tmp_path: Path) -> None:
     write_run(tmp_path / "kl", method="cross-entropy", loss="kl")
     assert default_reference(methods_in(tmp_path)).name == "kl"
     assert default_reference([method for method in methods if method.name == "ldam"]).name == "ldam"
+    for method in ("cross-entropy", "ikl", "kd"):  # of `distill`, which has methods alone
+        write_run(tmp_path / "distill" / method, method=method, loss="none")
+    assert default_reference(methods_in(tmp_path / "distill")).name == "kd"
 
 
 def test_configuration_differences(tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def test_the_terms_are_the_two_losses_times_their_weights() -> None:
     torch.testing.assert_close(losses["distillation"], 3.0 * soft)
 
 
+def test_the_teachers_weight_rises_over_the_warm_up() -> None:
+    images, labels = batch()
+    method, _ = distillation("kl", kd_weight=3.0, warmup_epochs=4.0)
+    plain, _ = distillation("kl", kd_weight=3.0)
+    student = network(2).eval()
+    full = plain(student, images, labels, PROFILE)
+    for epoch, share in ((0, 0.25), (1, 0.5), (3, 1.0), (90, 1.0)):
+        losses = method(student, images, labels, PROFILE, None, epoch)
+        torch.testing.assert_close(losses["distillation"], share * full["distillation"])
+        torch.testing.assert_close(losses["supervised"], full["supervised"])
+
+
 def test_class_means_come_into_use_at_the_epochs_end() -> None:
     method, teacher = distillation("ikl")
     images, labels = batch()

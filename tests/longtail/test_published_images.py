@@ -10,7 +10,7 @@ from tailmatch.distill.images import Images
 from tailmatch.engine.command_line import parse_run
 from tailmatch.engine.distributed import World
 from tailmatch.engine.profile import Profile
-from tailmatch.longtail.build import build_images
+from tailmatch.longtail.build import build_data
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.resolve import resolved
 from tests.longtail.conftest import Longtail
@@ -20,7 +20,7 @@ PIXELS = ("--pixel-mean", "0.3", "--pixel-std", "0.4")
 
 def images_of(*words: str) -> tuple[Images, int]:
     config = resolved(parse_run(LongtailConfig, "longtail", words, "run.py longtail"))
-    images, timetable = build_images(config, torch.device("cpu"), World())
+    images, timetable = build_data(config, torch.device("cpu"), World())
     return images, timetable.steps_per_epoch
 
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tailmatch.distill.build_teacher import teacher_precision
 from tailmatch.distill.teacher import load_network
 from tailmatch.engine.checkpoint import load_weights, save_weights
 from tailmatch.engine.options import Precision, RunOptions
 from tailmatch.errors import UserError
-from tailmatch.longtail.build import teacher_precision
-from tailmatch.longtail.config import LongtailConfig
 from tailmatch.models import head_of
 from tests.longtail.conftest import Longtail
 
@@ -23,8 +22,7 @@ def test_full_precision_asked_for_holds_for_the_teacher(
     monkeypatch: pytest.MonkeyPatch, asked: Precision, got: torch.dtype | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    config = LongtailConfig(run=RunOptions(precision=asked))
-    assert teacher_precision(config, torch.device("cuda")).dtype == got
+    assert teacher_precision(RunOptions(precision=asked), torch.device("cuda")).dtype == got
 
 
 def test_a_run_says_and_records_how_it_read_its_teacher(
