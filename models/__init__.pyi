@@ -6,3 +6,5 @@ from tailmatch.models.catalog import PATTERNS as PATTERNS
 from tailmatch.models.catalog import check_model_name as check_model_name
 from tailmatch.models.head import forward_with_features as forward_with_features
 from tailmatch.models.head import head_of as head_of
+from tailmatch.models.stages import Stage as Stage
+from tailmatch.models.stages import stages_of as stages_of

@@ -9,9 +9,19 @@ from tailmatch.models.cifar_resnet import CIFAR_RESNET_SHAPES, OPTION_A, CifarRe
 from tailmatch.models.digits_cnn import DigitsCNN
 from tailmatch.models.feature_model import FeatureModel
 from tailmatch.models.mobilenet_v1 import MobileNetV1
+from tailmatch.models.mobilenet_v2_small import SmallMobileNetV2
 from tailmatch.models.other_libraries import build_timm, build_torchvision
+from tailmatch.models.shufflenet import ShuffleNetV1, ShuffleNetV2
+from tailmatch.models.vgg import VGG, VGG_SHAPES
 from tailmatch.models.wide_resnet import DIGITS, DIGITS_SHAPE, DISTILLATION, FIXMATCH, WideResNet
 
+_BY_NAME = {
+    "cnn-digits": DigitsCNN,
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2-half": SmallMobileNetV2,
+    "shufflenet_v1": ShuffleNetV1,
+    "shufflenet_v2": ShuffleNetV2,
+}
 _SMALL = 32  # pixels: networks that shrink images by half five times begin to fail below
 
 
@@ -60,10 +70,10 @@ def _built(name: str, num_classes: int, in_channels: int, image_size: int | None
         return WideResNet(shape, num_classes, in_channels, DISTILLATION if shape.relu else FIXMATCH)
     if (cifar_resnet := CIFAR_RESNET_SHAPES.get(name.removesuffix(OPTION_A))) is not None:
         return CifarResNet(*cifar_resnet, num_classes, in_channels, option_a=name.endswith(OPTION_A))
-    if name == "cnn-digits":
-        return DigitsCNN(num_classes, in_channels)
-    if name == "mobilenet_v1":
-        return MobileNetV1(num_classes, in_channels)
+    if name in VGG_SHAPES:
+        return VGG(VGG_SHAPES[name], num_classes, in_channels)
+    if name in _BY_NAME:
+        return _BY_NAME[name](num_classes, in_channels)
     if name.startswith(TIMM):
         return build_timm(name, num_classes, in_channels, image_size)
     return build_torchvision(name, num_classes, in_channels)

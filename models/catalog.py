@@ -9,6 +9,7 @@ from tailmatch.errors import UserError, unknown_name
 
 WIDE_RESNETS = {
     "wrn-digits": "WRN-10-1 for 8x8 grayscale digits, 0.08M parameters, made for CPUs",
+    "wrn-16-1": "0.17M parameters",
     "wrn-16-2": "0.69M parameters",
     "wrn-28-2": "FixMatch's network for CIFAR-10 and SVHN, 1.47M parameters",
     "wrn-28-8": "FixMatch's network for CIFAR-100, 23.4M parameters",
@@ -17,6 +18,8 @@ WIDE_RESNETS = {
     "wrn-40-2": "2.24M parameters",
 }
 CIFAR_RESNETS = {
+    "resnet8": "for 32x32 images, 0.08M parameters",
+    "resnet14": "for 32x32 images, 0.18M parameters",
     "resnet20": "for 32x32 images (He et al. 2016, section 4.2), 0.27M parameters",
     "resnet32": "for 32x32 images, 0.47M parameters, as in distillation (1x1 convolutions as shortcuts)",
     "resnet32-a": "for 32x32 images, 0.46M parameters, CIFAR-LT's: shortcuts without parameters, drawn by fan-in",
@@ -25,6 +28,13 @@ CIFAR_RESNETS = {
     "resnet110": "for 32x32 images, 1.73M parameters",
     "resnet8x4": "ResNet-8 for 32x32 images, four times as wide, 1.21M parameters",
     "resnet32x4": "ResNet-32 for 32x32 images, four times as wide, 7.41M parameters",
+}
+OTHER_CIFAR_MODELS = {
+    "vgg8": "for 32x32 images, with BatchNorm and one linear layer, 3.97M parameters with 100 classes",
+    "vgg13": "for 32x32 images, likewise, 9.46M",
+    "mobilenet_v2-half": "for 32x32 images, half as wide: MobileNetV2 in tables of distillation on CIFAR, 0.81M",
+    "shufflenet_v1": "for 32x32 images: ShuffleV1 in tables of distillation on CIFAR, 0.95M",
+    "shufflenet_v2": "for 32x32 images: ShuffleV2 there, 1.36M",
 }
 TORCHVISION_MODELS = {
     "resnet10": "torchvision's ResNet class with a block a group, the small network of ImageNet-LT, 5.4M parameters",
@@ -47,7 +57,7 @@ OTHER_MODELS = {
     "cnn-digits": "four convolutions for 8x8 grayscale digits, 0.07M parameters, made for CPUs",
     "mobilenet_v1": "MobileNet (Howard et al. 2017), ResNet's usual partner in distillation on ImageNet, 4.2M",
 }
-MODELS = WIDE_RESNETS | CIFAR_RESNETS | TORCHVISION_MODELS | OTHER_MODELS
+MODELS = WIDE_RESNETS | CIFAR_RESNETS | OTHER_CIFAR_MODELS | TORCHVISION_MODELS | OTHER_MODELS
 
 COSINE = "cosine"
 FEATURE_MODELS = {

@@ -12,10 +12,14 @@ without parameters (option A), convolutions and classifier drawn with variance 2
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailmatch.models.stages import Stage
+
 NARROW = (16, 16, 32, 64)
 WIDE = (32, 64, 128, 256)
 # Name: layers, widths of the stem and of the three groups.
 CIFAR_RESNET_SHAPES = {
+    "resnet8": (8, NARROW),
+    "resnet14": (14, NARROW),
     "resnet20": (20, NARROW),
     "resnet32": (32, NARROW),
     "resnet44": (44, NARROW),
@@ -36,6 +40,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_width)
         self.conv2 = nn.Conv2d(out_width, out_width, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_width)
+        self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if option_a and in_width != out_width:
             self.downsample = PaddedShortcut((out_width - in_width) // 2)
@@ -45,9 +50,9 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
 
 
 class PaddedShortcut(nn.Module):
@@ -78,10 +83,15 @@ class CifarResNet(nn.Module):
         stem_width, *group_widths = widths
         self.conv1 = nn.Conv2d(in_channels, stem_width, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
+        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _group(blocks, stem_width, group_widths[0], stride=1, option_a=option_a)
         self.layer2 = _group(blocks, group_widths[0], group_widths[1], stride=2, option_a=option_a)
         self.layer3 = _group(blocks, group_widths[1], group_widths[2], stride=2, option_a=option_a)
         self.fc = nn.Linear(group_widths[2], num_classes)
+        self.stages = {"stem": Stage("relu", "relu", "bn1")} | {
+            group: Stage(group, f"{group}.{blocks - 1}.relu", f"{group}.{blocks - 1}.bn2")
+            for group in ("layer1", "layer2", "layer3")
+        }
         for module in self.modules():
             if option_a and isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in")
@@ -89,7 +99,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean(dim=(2, 3)))
 

@@ -6,6 +6,8 @@ keeps the thin strokes that a strided convolution of a small wide ResNet steps o
 
 from torch import Tensor, nn
 
+from tailmatch.models.stages import Stage
+
 
 class DigitsCNN(nn.Module):
     """Two convolutions of `width`, max-pooling, two of twice the width, global average pooling, a classifier `fc`."""
@@ -20,6 +22,10 @@ class DigitsCNN(nn.Module):
             *_convolution(2 * width, 2 * width),
         )
         self.fc = nn.Linear(2 * width, num_classes)
+        ends = {"stem": 2, "stage1": 5, "stage2": 12}  # activations: of the first convolution, before pooling, the last
+        self.stages = {
+            name: Stage(f"features.{end}", f"features.{end}", f"features.{end - 1}") for name, end in ends.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features(x).mean(dim=(2, 3)))

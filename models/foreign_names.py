@@ -1,9 +1,11 @@
-"""Checkpoints as the authors of long-tailed methods save them, read under the names that our networks have.
+"""Checkpoints as authors of long-tailed methods and of distillation save them, read under our networks' names.
 
     facebookresearch/classifier-balancing   state_dict_best: feat_model and classifier apart; LWS's scales beside its fc
     jiequancui/DKL, distillation            module.encoder.*
     jiequancui/DKL and PaCo                 encoder_q.* with an MLP as fc, the classifier apart as linear.*, and what
                                             the contrastive training needs: encoder_k.*, queue*
+    RepDistiller, mdistiller                teachers on CIFAR-100: VGG's block0.*, wide ResNets' block1.layer.*, and
+                                            ResNet-50's shortcut.* and linear.*
 
 Only names change, but for LWS: a factor times a row of the classifier is that classifier. What is changed is said.
 """
@@ -86,11 +88,38 @@ def _contrastive(state: State, head: str) -> Renamed:
     return Renamed(renamed.state, (*renamed.changes, f"left out {', '.join(f'{prefix}*' for prefix in left_out)}"))
 
 
+def _of_vgg(state: State, head: str) -> Renamed:
+    return _rewritten(state, {r"^block(\d)\.": r"blocks.\1."})
+
+
+def _of_wide_resnet(state: State, head: str) -> Renamed:
+    groups = {rf"^block{group + 1}\.layer\.": f"groups.{group}." for group in range(3)}
+    return _rewritten(state, {**groups, r"^bn1\.": "bn.", r"\.convShortcut\.": ".shortcut."})
+
+
+def _of_resnet50(state: State, head: str) -> Renamed:
+    return _rewritten(state, {r"\.shortcut\.": ".downsample.", r"^linear\.": f"{head}."})
+
+
 _FORMS: tuple[tuple[Callable[[State], bool], Callable[[State, str], Renamed]], ...] = (
     (lambda state: all(key.startswith(("feat_model.", "classifier.")) for key in state), _of_two_parts),
     (lambda state: all(key.startswith("encoder.") for key in state), _encoder),
     (lambda state: "linear.weight" in state and any(key.startswith("encoder_q.") for key in state), _contrastive),
+    (lambda state: "block0.0.weight" in state, _of_vgg),
+    (lambda state: "block1.layer.0.conv1.weight" in state, _of_wide_resnet),
+    (lambda state: "layer4.0.shortcut.0.weight" in state and "linear.weight" in state, _of_resnet50),
 )
+
+
+def _rewritten(state: State, rules: Mapping[str, str]) -> Renamed:
+    """Every name with what the rules say replaced in it."""
+    renamed: State = {}
+    for key, value in state.items():
+        for pattern, ours in rules.items():
+            key = re.sub(pattern, ours, key)
+        renamed[key] = value
+    changed = sum(key not in state for key in renamed)
+    return Renamed(renamed, (f"{changed} names of a teacher of CIFAR distillation rewritten",))
 
 
 def _with_prefixes(state: State, prefixes: Mapping[str, str]) -> Renamed:

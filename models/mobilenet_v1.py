@@ -5,6 +5,8 @@ It is the student of the usual ResNet-50 teacher in distillation on ImageNet.
 
 from torch import Tensor, nn
 
+from tailmatch.models.stages import Stage
+
 STEM_WIDTH = 32
 # Output channels and stride of each depthwise separable block: table 1 of the paper.
 BLOCKS = (
@@ -26,12 +28,22 @@ class MobileNetV1(nn.Module):
             width = out_width
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(width, num_classes)
+        self.stages = {
+            name: Stage(f"features.{end}", f"features.{end}.2", f"features.{end}.1") for name, end in _ends().items()
+        }
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features(x).mean(dim=(2, 3)))
+
+
+def _ends() -> dict[str, int]:
+    """The stem, and the last convolution before each further halving of the image, by place in `features`."""
+    halving = [number for number, (_, stride) in enumerate(BLOCKS) if stride == 2]
+    last = [2 * number for number in (*halving[1:], len(BLOCKS))]  # a block is two convolutions, after the stem
+    return {"stem": 0} | {f"stage{number}": end for number, end in enumerate(last, start=1)}
 
 
 def _convolution(in_width: int, out_width: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:

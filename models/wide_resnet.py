@@ -10,10 +10,10 @@ shortcut after the activation. Convolutions have no bias in either: each is foll
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailmatch.models.catalog import WideResNetShape
+from tailmatch.models.stages import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,11 @@ class PreActivationBlock(nn.Module):
         self, in_width: int, out_width: int, stride: int, style: WideResNetStyle, *, first_of_network: bool
     ) -> None:
         super().__init__()
-        self.negative_slope = style.negative_slope
         self.bn1 = _batch_norm(in_width, style)
+        self.activation1 = _activation(style)
         self.conv1 = nn.Conv2d(in_width, out_width, kernel_size=3, stride=stride, padding=1, bias=False)
         self.bn2 = _batch_norm(out_width, style)
+        self.activation2 = _activation(style)
         self.conv2 = nn.Conv2d(out_width, out_width, kernel_size=3, padding=1, bias=False)
         self.shortcut: nn.Conv2d | None = None
         if stride != 1 or in_width != out_width:
@@ -64,8 +65,8 @@ class PreActivationBlock(nn.Module):
             self.shortcut_after_activation = first_of_network
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = _activated(self.bn1(x), self.negative_slope)
-        residual = self.conv2(_activated(self.bn2(self.conv1(activated)), self.negative_slope))
+        activated = self.activation1(self.bn1(x))
+        residual = self.conv2(self.activation2(self.bn2(self.conv1(activated))))
         kept = activated if self.shortcut_after_activation else x
         return residual + (kept if self.shortcut is None else self.shortcut(kept))
 
@@ -86,8 +87,15 @@ class WideResNet(nn.Module):
                 blocks.append(PreActivationBlock(width, group_width, stride, style, first_of_network=first))
                 width = group_width
             self.groups.append(blocks)
-        self.bn, self.negative_slope = _batch_norm(width, style), style.negative_slope
+        self.bn = _batch_norm(width, style)
+        self.activation = _activation(style)
         self.fc = nn.Linear(width, num_classes)
+        # A group ends before the next one's first BatchNorm and activation.
+        ends = [(f"groups.{group}.0.activation1", f"groups.{group}.0.bn1") for group in range(1, len(shape.widths))]
+        self.stages = {"stem": Stage("conv1")} | {
+            f"group{number}": Stage(f"groups.{number - 1}", *end)
+            for number, end in enumerate([*ends, ("activation", "bn")], start=1)
+        }
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -95,7 +103,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        feature_map = _activated(self.bn(self.groups(self.conv1(x))), self.negative_slope)
+        feature_map = self.activation(self.bn(self.groups(self.conv1(x))))
         return self.fc(feature_map.mean(dim=(2, 3)))
 
 
@@ -103,6 +111,6 @@ def _batch_norm(channels: int, style: WideResNetStyle) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=style.batch_norm_eps, momentum=style.batch_norm_momentum)
 
 
-def _activated(x: Tensor, negative_slope: float) -> Tensor:
+def _activation(style: WideResNetStyle) -> nn.LeakyReLU:
     # In place: BatchNorm's backward needs its input, not its output, so the output's memory is free to change.
-    return F.leaky_relu(x, negative_slope, inplace=True)
+    return nn.LeakyReLU(style.negative_slope, inplace=True)

@@ -11,7 +11,8 @@ from tailmatch.errors import UserError
 from tailmatch.models import MODELS, build_model, count_parameters
 
 SMALL = ["wrn-digits", "cnn-digits", "wrn-16-2", "wrn-40-1-relu", "resnet20", "resnet8x4", "resnet18", "resnet18-cifar",
-         "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"]  # fmt: skip
+         "vgg8", "mobilenet_v2-half", "shufflenet_v1", "shufflenet_v2", "mobilenet_v1", "mobilenet_v2",
+         "mobilenet_v3_small"]  # fmt: skip
 
 
 def on_meta(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
@@ -28,6 +29,16 @@ def on_meta(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
         ("wrn-16-2", 100, 703_284),  # from here to resnet32x4, the networks of RepDistiller and mdistiller: 0.70M
         ("wrn-40-1-relu", 100, 569_780),  # 0.57M
         ("wrn-40-2-relu", 100, 2_255_156),  # 2.26M
+        ("resnet8", 100, 83_892),  # 0.08M
+        ("resnet14", 100, 181_108),
+        ("resnet44", 100, 667_188),
+        ("wrn-16-1-relu", 100, 180_916),
+        ("vgg8", 100, 3_965_028),  # 3.97M
+        ("vgg13", 100, 9_462_180),  # 9.46M
+        ("mobilenet_v2-half", 100, 812_836),  # 0.81M
+        ("shufflenet_v1", 100, 949_258),  # 0.95M
+        ("shufflenet_v2", 100, 1_355_528),  # 1.36M
+        ("resnet50-cifar", 100, 23_705_252),  # 23.7M
         ("resnet20", 100, 278_324),  # 0.28M
         ("resnet32", 100, 472_756),  # 0.47M
         ("resnet56", 100, 861_620),  # 0.86M
@@ -187,7 +198,7 @@ def test_channels_last_gives_the_same_logits():
     [
         ("wrn_28_2", "Unknown model 'wrn_28_2'. Did you mean 'wrn-28-2'? Allowed: wrn-digits, "),
         ("resnet-50", "Did you mean 'resnet50'?"),
-        ("mobilenet_v2-cifar", "Did you mean 'mobilenet_v2'?"),
+        ("mobilenet_v2-cifar", "Did you mean 'mobilenet_v2-half'?"),
         ("wrn-29-2", "a wide ResNet's depth is 6n + 4 (10, 16, 22, 28, 34, 40, ...)"),
         ("wrn-4-2", "a wide ResNet's depth is 6n + 4"),
         ("wrn-28-0", "its width at least 1"),
