@@ -79,6 +79,13 @@ class DistillTask(Task):
         scalars = {f"train/loss_{name}": loss.detach() for name, loss in losses.items()}
         return StepResult(torch.stack(list(losses.values())).sum(), scalars)
 
+    def parameters(self) -> list[nn.Parameter]:
+        return [*super().parameters(), *self.method_parameters()]
+
+    def method_parameters(self) -> list[nn.Parameter]:
+        """What the method trains beside the student: connectors and the like."""
+        return [parameter for parameter in self.method.parameters() if parameter.requires_grad]
+
     def end_epoch(self, epoch: int) -> None:
         self.method.end_epoch()
 
@@ -119,10 +126,14 @@ class DistillTask(Task):
         return {} if self.teacher is None else {"teacher_logits": self.teacher.test_logits}
 
     def facts(self) -> dict[str, Any]:
-        return {} if self.teacher is None else self.teacher.facts()
+        beside = sum(parameter.numel() for parameter in self.method_parameters())
+        of_teacher = {} if self.teacher is None else self.teacher.facts()
+        return of_teacher | ({"method_parameters": beside} if beside else {})
 
     def describe(self) -> dict[str, str]:
         sizes = {f"{name} images": f"{len(labels):,}" for name, labels in self.labels.items()}
         sizes["test images"] += ", held out" if self.images.held_out else ""
         epochs = {"epochs": f"{self.steps / self.steps_per_epoch:g} of {self.steps_per_epoch} steps"}
-        return {**super().describe(), **sizes, **epochs}
+        beside = sum(parameter.numel() for parameter in self.method_parameters())
+        method = {"method's own": f"{beside:,} of the parameters, which the student does without"} if beside else {}
+        return {**super().describe(), **sizes, **epochs, **method}

@@ -30,7 +30,7 @@ def with_batchnorm(model: nn.Module, statistics: str, processes: int) -> nn.Modu
     _refuse_what_does_more(model, statistics)
     if chunks is not None:
         return _replaced(model, ChunkedBatchNorm, chunks // processes)
-    if next(model.parameters()).device.type == "cuda":
+    if any(parameter.is_cuda for parameter in model.parameters()):
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return _replaced(model, SynchronizedBatchNorm)
 

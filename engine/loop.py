@@ -48,7 +48,9 @@ class Trainer:
     ) -> None:
         self.task, self.optim, self.run, self.folder = task, optim, run, folder
         self.identity, self.device, self.world = dict(identity), device, world
-        task.model = with_batchnorm(task.model, run.batchnorm, world.size)
+        task.model, task.state = (
+            with_batchnorm(module, run.batchnorm, world.size) for module in (task.model, task.state)
+        )
         self.model = data_parallel(task.model, world, device)
         if run.compile:
             self.model = torch.compile(self.model)  # type: ignore[assignment]
