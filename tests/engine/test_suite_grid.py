@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tailmatch import cli
+from tailmatch.distill.config import DistillConfig
+from tailmatch.distill.resolve import resolved as distill_resolved
 from tailmatch.engine.suite.config import SuiteConfig, suite_names
 from tailmatch.engine.suite.engines import words_of
 from tailmatch.engine.suite.plan import FindTask, PlannedRun, TrainingTask, plan
@@ -21,6 +23,7 @@ from tailmatch.ssl.resolve import resolved as ssl_resolved
 TASKS = {
     "ssl": TrainingTask(SSLConfig, ssl_resolved, "tailmatch.ssl.build:rehearsed"),
     "longtail": TrainingTask(LongtailConfig, longtail_resolved, "tailmatch.longtail.build:rehearsed"),
+    "distill": TrainingTask(DistillConfig, distill_resolved, "tailmatch.distill.build:rehearsed"),
 }
 
 
@@ -253,7 +256,7 @@ def test_a_cluster_may_have_more_cores_than_the_machine_that_asks_it() -> None:
 def test_an_unknown_suite_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["suite", "digits-ssl", "--dry-run"]) == 2
     error = capsys.readouterr().err
-    assert "Unknown suite 'digits-ssl'. Did you mean 'digits_ssl'? Suites: cifar_lt_distillation, " in error
+    assert "Unknown suite 'digits-ssl'. Did you mean 'digits_ssl'? Suites: cifar100_pairs, " in error
     assert cli.main(["suite", "nowhere.yaml", "--dry-run"]) == 2
     assert "No suite file 'nowhere.yaml'" in capsys.readouterr().err
 
@@ -261,7 +264,9 @@ def test_an_unknown_suite_is_answered_with_the_nearest(capsys: pytest.CaptureFix
 # -- the suites that ship ---------------------------------------------------------------------------------------------
 
 SHIPPED = {
+    "cifar100_pairs": (216, 12),
     "cifar_lt_distillation": (72, 3),
+    "digits_distillation": (65, 1),
     "digits_longtail": (60, 1),
     "digits_ssl": (85, 1),
     "digits_ssl_longtail": (45, 1),
