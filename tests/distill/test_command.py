@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tailmatch.cli import main
+from tests.stores import digits_store
 
 Distill = Callable[..., int]
 SHORT = ("--epochs", "1", "--warmup", "0", "--batch-size", "128")
@@ -102,6 +103,20 @@ def test_refusals(distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_recipe_of_a_pair_trains_either_network_alone(distill: Distill, capsys: pytest.CaptureFixture[str]) -> None:
     assert distill("--teacher", "wrn-16-2-relu", "--method", "none", "--print-config") == 0
     assert "teacher: null" in capsys.readouterr().out
+
+
+def test_heads_of_a_feature_store_teach_each_other(distill: Distill, tmp_path: Path) -> None:
+    digits_store(tmp_path / "store", weak=0, strong=0)
+    words = ("--dataset", "store", "--data-root", tmp_path / "store", "--steps", "2", "--method", "dkd")
+    assert distill(*words, "--out", tmp_path / "run") == 0
+    result = result_of(tmp_path / "run")
+    assert (result["teacher"]["name"], result["model"]) == ("mlp-1024", "linear")
+    assert result["store"]
+    assert len([*tmp_path.glob("baseline-*")]) == 1
+    words = (*words, "--teacher-checkpoint", next(tmp_path.glob("teacher-*")), "--logit-std")
+    assert distill(*words, "--out", tmp_path / "other") == 0
+    assert result_of(tmp_path / "other")["method"] == "dkd, standardised logits"
+    assert len([*tmp_path.glob("baseline-*")]) == 1  # a teacher that was there comes without the student alone
 
 
 def test_the_weights_that_torchvision_publishes_teach(

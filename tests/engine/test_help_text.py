@@ -33,7 +33,7 @@ def hint(text: str) -> str:
     return found.group(1) if found else ""
 
 
-@pytest.mark.parametrize("task", ["ssl", "longtail"])
+@pytest.mark.parametrize("task", ["ssl", "longtail", "distill"])
 def test_no_default_reads_none_where_a_value_is_meant(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     texts = help_of(capsys, task)
     assert len(texts) > 70
@@ -61,6 +61,11 @@ def test_no_default_reads_none_where_a_value_is_meant(task: str, capsys: pytest.
         (["longtail", "--label-loss", "focal"], {"label-loss.gamma": "default: 2.0"}),
         (["longtail", "--loss", "ikl"], {"teacher": "default: wrn-16-2-relu", "loss.beta": "default: 1.0"}),
         (["longtail", "--dataset", "imagenet-lt"], {"epochs": "default: 90", "warmup": "default: 10.0"}),
+        (
+            ["distill"],
+            {"teacher": "default: wrn-16-2-relu", "method.beta": "default: 1.0", "kd-weight": "default: 1.0"},
+        ),
+        (["distill", "--dataset", "cifar100", "--method", "none"], {"epochs": "default: 240", "lr": "default: 0.05"}),
         # With nothing set, and no value that could be: what the docstring says of the default is enough.
         (["ssl"], {"clip-grad": "", "out": "", "threads": "", "resume": "default: none", "fold": "default: none"}),
     ],
@@ -88,7 +93,7 @@ def test_help_comes_whatever_else_is_on_the_line(
     assert {option: hint(texts[option]) for option in expected} == expected
 
 
-@pytest.mark.parametrize("command", ["ssl", "longtail", "suite", "evaluate", "analyze", "data"])
+@pytest.mark.parametrize("command", ["ssl", "longtail", "distill", "suite", "evaluate", "analyze", "data"])
 def test_no_command_offers_none_as_a_word(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert not [text for text in help_of(capsys, command).values() if "None" in text]
 
