@@ -40,6 +40,7 @@ OPTIONS_OF_OTHERS = {
 }
 NAMES_OF_OTHERS = {
     *("nohup", "tabular", "svg.fonttype", "x4", "cutout_numpy"),  # the shell, LaTeX, matplotlib, mdistiller, FixMatch
+    *("MobileNetV2", "mobile_half", "ShuffleV1", "ShuffleV2", "vgg8_bn", "vgg13_bn"),  # mdistiller, RepDistiller
     *("config.json", "train2018.json", "val2018.json"),  # the Hugging Face hub, iNaturalist
     *("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"),  # torchrun
     "NAME-seed3.npz",  # an example
