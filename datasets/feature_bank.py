@@ -3,7 +3,7 @@
 Shape suffixes: n rows asked for, N rows in all, V views of a kind, F features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,29 @@ TRAINED = ("train", "unlabeled")
 """The splits that are trained on: a kind of views counts as stored where all of them have it."""
 LARGEST_SHARE = 0.25
 """Of the machine's memory, that one kind of views may fill; more of it is gathered from the files at every draw."""
+_KEPT = 2  # stores of a process: a run's own, and its teacher's
 _AT_ONCE = 128  # rows: with their squares they stay in a core's cache
 
 
-class FeatureBank:
-    """The views of a store's images in half precision, by row: those that are trained on first, then all others.
+class Standard:
+    """Features to float32 with the mean 0 and the standard deviation 1, by these of each feature."""
 
-    A kind of views that fits is read whole into one tensor when the first of it is asked for.
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        deviation = torch.tensor(std, dtype=torch.float64)
+        self._scale = (1 / deviation).float()
+        self._bias = (-torch.tensor(mean, dtype=torch.float64) / deviation).float()
+
+    def __call__(self, features: Tensor, out: Tensor | None = None) -> Tensor:
+        if self._scale.device != features.device:
+            self._scale, self._bias = self._scale.to(features.device), self._bias.to(features.device)
+        return torch.addcmul(self._bias, features.float(), self._scale, out=out)
+
+
+class FeatureBank:
+    """The views of a store's images, by row: those that are trained on first, then all others.
+
+    A kind of views that fits is read whole into one tensor when the first of it is asked for: standardised, which costs
+    no more than the draws of a short run, or in half precision where only that fits, and on a GPU.
     """
 
     def __init__(self, store: FeatureStore) -> None:
@@ -40,7 +56,7 @@ class FeatureBank:
         views = [store[split].views for split in trained]
         self.views = {kind: min(split.get(kind, 0) for split in views) for kind in ("weak", "strong")}
         """How many of each augmented kind there are of every image that is trained on; 0 where they are not stored."""
-        self._tables: dict[tuple[str, torch.device], Tensor | None] = {}
+        self._tables: dict[tuple[str, torch.device, torch.dtype], Tensor | None] = {}
 
     def rows(self, split: str) -> Tensor | None:
         """int64, the rows of a split; None where the store lacks it."""
@@ -54,11 +70,24 @@ class FeatureBank:
 
         Views of a kind other than `plain` can be had of the rows that are trained on.
         """
-        table = self._table(kind, rows_n.device)
+        table = self._table(kind, rows_n.device, torch.float16)
         if table is None:
             return self._read(rows_n, kind, view_n).to(rows_n.device)
-        views = self.views.get(kind, 1)
-        return table.index_select(0, rows_n if view_n is None else rows_n * views + view_n.to(rows_n.device))
+        return table.index_select(0, self._places(rows_n, kind, view_n))
+
+    def standardised(self, rows_n: Tensor, kind: str, view_n: Tensor | None = None) -> Tensor:
+        """float32 [n, F]: the same by the store's own statistics."""
+        table = self._table(kind, rows_n.device, torch.float32) if rows_n.device.type == "cpu" else None
+        if table is None:
+            return self.standard(self.gather(rows_n, kind, view_n))
+        return table.index_select(0, self._places(rows_n, kind, view_n))
+
+    def read_ahead(self, kinds: Iterable[str]) -> None:
+        """Read these kinds of views now, as far as they are stored and fit, and what tells images apart."""
+        _ = self._digests
+        for kind in kinds:
+            if kind == "plain" or self.views[kind]:
+                self._table(kind, torch.device("cpu"), torch.float32)
 
     def logits(self, rows_n: Tensor) -> np.ndarray:
         """float32 [n, C] the logits of the plain view, where the store holds any."""
@@ -98,23 +127,37 @@ class FeatureBank:
         deviation[deviation <= 1e-6 * deviation.max()] = 1.0
         return tuple((mean + origin).tolist()), tuple(deviation.tolist())
 
-    def _table(self, kind: str, device: torch.device) -> Tensor | None:
-        """float16 [N V, F] of a kind, read once; None where it is too large."""
-        if (kind, device) not in self._tables:
-            views = self.views.get(kind, 1)
-            splits = [split for split in self._splits if kind == "plain" or split in TRAINED]
-            shape = (sum(len(self.store[split]) for split in splits), views, self.size)
-            fits = 2 * int(np.prod(shape)) <= LARGEST_SHARE * machine_memory()
-            self._tables[kind, device] = self._load(kind, splits, shape).to(device) if fits else None
-        return self._tables[kind, device]
+    @cached_property
+    def standard(self) -> Standard:
+        return Standard(*self.statistics)
 
-    def _load(self, kind: str, splits: list[str], shape: tuple[int, int, int]) -> Tensor:
-        table = np.empty(shape, np.float16)
+    def _places(self, rows_n: Tensor, kind: str, view_n: Tensor | None) -> Tensor:
+        """Where the views are in the table of their kind."""
+        return rows_n if view_n is None else rows_n * self.views.get(kind, 1) + view_n.to(rows_n.device)
+
+    def _table(self, kind: str, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        """[N V, F] of a kind, read once: float32 standardised, float16 as stored; None where it is too large."""
+        key = (kind, device, dtype)
+        if key not in self._tables:
+            splits = [split for split in self._splits if kind == "plain" or split in TRAINED]
+            shape = (sum(len(self.store[split]) for split in splits), self.views.get(kind, 1), self.size)
+            fits = dtype.itemsize * int(np.prod(shape)) <= LARGEST_SHARE * machine_memory()
+            self._tables[key] = self._load(kind, splits, shape, dtype).to(device) if fits else None
+        return self._tables[key]
+
+    def _load(self, kind: str, splits: list[str], shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
+        table = torch.empty(shape, dtype=dtype)
         for split in splits:
             for first, part in self.store[split].parts(kind):
-                begin = self._first[split] + first
-                table[begin : begin + len(part)] = part[:, : shape[1]]
-        return torch.from_numpy(table).flatten(0, 1)
+                whole = table[self._first[split] + first :]
+                for begin in range(0, len(part), _AT_ONCE):
+                    some = torch.from_numpy(part[begin : begin + _AT_ONCE, : shape[1]].copy())
+                    place = whole[begin : begin + len(some)]
+                    if dtype == torch.float32:
+                        self.standard(some, out=place)
+                    else:
+                        place.copy_(some)
+        return table.flatten(0, 1)
 
     def _read(self, rows_n: Tensor, kind: str, view_n: Tensor | None) -> Tensor:
         """The same rows from the files."""
@@ -140,14 +183,15 @@ _last: list[FeatureBank] = []
 
 
 def open_bank(path: Path) -> FeatureBank:
-    """The bank of the store in a folder: the last one of this process, where it is of that very store.
+    """The bank of the store in a folder: one of the last of this process, where it is of that very store.
 
-    A run's teacher and its baseline, or the looks ahead of a suite, read it once between them.
+    A run's teacher and its baseline, or the runs of a suite, read it once between them.
 
     Raises:
         UserError: as `open_store`, or if it lacks a split.
     """
     store = open_store(path)
-    if not (_last and (_last[0].store.id, _last[0].store.path.resolve()) == (store.id, store.path.resolve())):
-        _last[:] = [FeatureBank(store)]
-    return _last[0]
+    alike = [bank for bank in _last if (bank.store.id, bank.store.path.resolve()) == (store.id, store.path.resolve())]
+    bank = alike[0] if alike else FeatureBank(store)
+    _last[:] = [bank, *(other for other in _last if other is not bank)][:_KEPT]
+    return bank

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tailmatch.datasets.base import Dataset
-from tailmatch.datasets.feature_bank import FeatureBank
+from tailmatch.datasets.feature_bank import FeatureBank, Standard
 from tailmatch.datasets.weak_augment import Normalize, send
 from tailmatch.engine.distributed import World
 
@@ -35,12 +35,10 @@ class FeatureViews:
     def __init__(self, bank: FeatureBank, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self._bank = bank
         self.moves = bank.views["weak"] != 1  # else two weak views are the same
-        deviation = torch.tensor(std, dtype=torch.float64)
-        self._scale = (1 / deviation).float()
-        self._bias = (-torch.tensor(mean, dtype=torch.float64) / deviation).float()
+        self._own = None if (mean, std) == bank.statistics else Standard(mean, std)
 
     def plain(self, rows_n: Tensor) -> Tensor:
-        return self._standardised(self._bank.gather(rows_n, "plain"))
+        return self._standardised(rows_n, "plain")
 
     def weak(self, rows_n: Tensor, draw: torch.Generator, world: World = ALONE) -> Tensor:
         if self._bank.views["weak"]:
@@ -61,12 +59,12 @@ class FeatureViews:
 
     def _drawn(self, rows_n: Tensor, kind: str, draw: torch.Generator, world: World) -> Tensor:
         view_n = torch.randint(self._bank.views[kind], _of_whole(rows_n, world), generator=draw)[world.part]
-        return self._standardised(self._bank.gather(rows_n, kind, view_n))
+        return self._standardised(rows_n, kind, view_n)
 
-    def _standardised(self, features_nF: Tensor) -> Tensor:
-        if self._scale.device != features_nF.device:
-            self._scale, self._bias = self._scale.to(features_nF.device), self._bias.to(features_nF.device)
-        return torch.addcmul(self._bias, features_nF.float(), self._scale)
+    def _standardised(self, rows_n: Tensor, kind: str, view_n: Tensor | None = None) -> Tensor:
+        if self._own is None:
+            return self._bank.standardised(rows_n, kind, view_n)
+        return self._own(self._bank.gather(rows_n, kind, view_n))
 
 
 def _of_whole(part: Tensor, world: World) -> list[int]:

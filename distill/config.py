@@ -1,6 +1,7 @@
 """The options of `run.py distill`. Free of torch, since `--help` imports it."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -8,7 +9,7 @@ import tyro
 from tailmatch.datasets.catalog import defaults_of, root_problems
 from tailmatch.distill.catalog import ALONE, METHODS
 from tailmatch.distill.data_options import DataOptions
-from tailmatch.distill.options import EpochOptions, TeacherOptions
+from tailmatch.distill.options import EpochOptions, TeacherOptions, stores_read
 from tailmatch.engine.options import CallOptions, RunOptions, at_least
 from tailmatch.engine.part_options import PartOptions, one_of, with_options
 from tailmatch.errors import unknown_name
@@ -100,6 +101,10 @@ class DistillConfig:
     def alone(self) -> "DistillConfig":
         """The same without a teacher."""
         return replace(self, method=MethodOptions(name=ALONE), distillation=DistillationOptions())
+
+    def stores(self) -> dict[Path, tuple[str, ...]]:
+        """The feature stores that are read, and the kinds of views."""
+        return stores_read(self.data, self.distillation)
 
     def problems(self) -> list[str]:
         # A recipe of a pair names its teacher, whichever of its networks is trained by it.

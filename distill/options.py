@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+from tailmatch.datasets.catalog import STORE
 from tailmatch.engine.options import OptimOptions, above, at_least
 from tailmatch.engine.part_options import one_of
 from tailmatch.engine.recorded import WEIGHTS_FILES
@@ -108,3 +109,10 @@ class EpochOptions(OptimOptions):
                 "(--epochs None takes back a recipe's)."
             )
         return found
+
+
+def stores_read(data: Any, teacher: TeacherOptions) -> dict[Path, tuple[str, ...]]:
+    """The feature stores of a run, and the kinds of views that it reads of each."""
+    found: dict[Path, tuple[str, ...]] = {} if teacher.teacher_store is None else {teacher.teacher_store: ("plain",)}
+    is_store = data.dataset == STORE and data.data_root is not None
+    return found | ({data.data_root: ("plain", data.train_view)} if is_store else {})

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tailmatch.datasets.feature_bank import FeatureBank
+from tailmatch.datasets.feature_bank import FeatureBank, open_bank
 from tailmatch.datasets.feature_views import FeatureViews
 from tailmatch.distill.images import EVALUATED_AT_ONCE, Images
 from tailmatch.distill.options import TeacherOptions
 from tailmatch.distill.teacher import read_network, refuse_other_store
 from tailmatch.engine.evaluation import over_parts
 from tailmatch.errors import UserError
-from tailmatch.features.store import open_store
 
 Digests = NDArray[np.uint8]
 
@@ -45,7 +44,7 @@ def stored_teacher(options: TeacherOptions, images: Images, device: torch.device
         UserError: if the store is not of the student's images and classes, or has no logits of these classes.
     """
     assert options.teacher_store is not None
-    bank = FeatureBank(open_store(options.teacher_store))
+    bank = open_bank(options.teacher_store)
     path = bank.store.path
     if bank.store.class_names != images.class_names:
         raise UserError(f"{path} is of other classes than {images.name}, or has them in another order.")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ class RunFolder:
         environment = {
             "schema": SCHEMA,
             "tailmatch": __version__,
-            "commit": _commit(),
+            "commit": commit(),
             "command": shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv),
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -229,8 +230,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """The commit of this checkout; None for an installed package."""
+@cache
+def commit() -> str | None:
+    """The commit of this checkout as it is now, or was at the first call; None for an installed package."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

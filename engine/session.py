@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tailmatch.engine.config import recorded, to_yaml, with_values
-from tailmatch.engine.device import Autocast, pick_device
+from tailmatch.engine.device import Autocast, keep_freed_memory, pick_device
 from tailmatch.engine.distributed import World, barrier, joined
 from tailmatch.engine.evaluated import in_words, settled
 from tailmatch.engine.loop import Trainer
@@ -36,6 +36,7 @@ class Session:
         refuse_missing(call.track)
         if call.out is not None and call.resume is None and not call.dry_run and self.world.is_main:
             RunFolder(call.out).refuse_other_runs()  # before a teacher is trained for it
+        keep_freed_memory()
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
 

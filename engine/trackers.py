@@ -55,13 +55,18 @@ def open_trackers(names: Sequence[str], folder: Path, from_step: int, config: Ma
     return found
 
 
+def summary_writer() -> Any:
+    """TensorBoard's class, a second of imports that --dry-run does not need."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter
+
+
 class TensorBoard:
     """`tensorboard --logdir RUN/tensorboard`."""
 
     def __init__(self, folder: Path, from_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # a second of imports that --dry-run does not need
-
-        self._board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1 if from_step else None)
+        self._board = summary_writer()(str(folder / "tensorboard"), purge_step=from_step + 1 if from_step else None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for tag, value in values.items():

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tailmatch.datasets.catalog import defaults_of, root_problems
-from tailmatch.distill.options import EpochOptions, TeacherOptions, weights_problems
+from tailmatch.distill.options import EpochOptions, TeacherOptions, stores_read, weights_problems
 from tailmatch.engine.options import CallOptions, RunOptions, above, at_least
 from tailmatch.engine.part_options import PartOptions, WithOptions, described, one_of, value_problems, with_options
 from tailmatch.engine.recorded import WEIGHTS_FILES
@@ -186,6 +186,10 @@ class LongtailConfig:
     def alone(self) -> "LongtailConfig":
         """The same without a teacher."""
         return replace(self, distillation=DistillationOptions(), loss=TeacherLossOptions())
+
+    def stores(self) -> dict[Path, tuple[str, ...]]:
+        """The feature stores that are read, and the kinds of views."""
+        return stores_read(self.data, self.distillation)
 
     def problems(self) -> list[str]:
         teacher, found = self.distillation, []

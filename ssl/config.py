@@ -4,11 +4,12 @@ An option that is None takes the value of the algorithm's preset or of the data 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from tailmatch.datasets.catalog import defaults_of
+from tailmatch.datasets.catalog import STORE, defaults_of
 from tailmatch.engine.options import CallOptions, OptimOptions, RunOptions, at_least
 from tailmatch.engine.part_options import (
     PartOptions,
@@ -120,6 +121,11 @@ class SSLConfig:
     def suited_to(cls, dataset: str) -> "SSLConfig":
         """The defaults for a data set: its published optimisation, or ours where there is none."""
         return cls(optim=_optimisation(dataset))
+
+    def stores(self) -> dict[Path, tuple[str, ...]]:
+        """The feature stores that are read, and the kinds of views."""
+        root = self.data.data_root
+        return {} if self.data.dataset != STORE or root is None else {root: ("plain", "weak", "strong")}
 
     def problems(self) -> list[str]:
         if self.run.eval_every != "epoch":

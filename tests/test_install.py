@@ -78,4 +78,4 @@ def test_recipes_are_found_in_the_installed_package(installed: Path) -> None:
 
 
 def test_the_commit_is_unknown_there_and_nothing_fails(installed: Path) -> None:
-    assert run(installed, "-c", "from tailmatch.engine.records import _commit; print(_commit())") == "None\n"
+    assert run(installed, "-c", "from tailmatch.engine.records import commit; print(commit())") == "None\n"

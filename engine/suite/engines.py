@@ -1,18 +1,15 @@
 """How a suite's runs are started: as processes on this machine. (As a Slurm array: slurm.py.)"""
 
 import os
-import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Protocol
 
-import tailmatch
 from tailmatch.engine.suite.config import SuiteConfig
 from tailmatch.engine.suite.plan import PlannedRun
-from tailmatch.engine.suite.state import LOG, State, state_of
+from tailmatch.engine.suite.processes import Process, program
+from tailmatch.engine.suite.warm import CAN_FORK, WarmParent, WarmRun
 
 
 class Started(Protocol):
@@ -44,93 +41,14 @@ class Engine(Protocol):
     def start(self, runs: Sequence[PlannedRun]) -> list[Started]:
         """Start these runs."""
 
-
-def program() -> list[str]:
-    """The command line this process was started by."""
-    if sys.argv[0].endswith("run.py"):
-        return [sys.executable, sys.argv[0]]
-    return [sys.executable, "-m", "tailmatch"]
-
-
-def environment(threads: int | None, **more: str) -> dict[str, str]:
-    """For a child: it finds this very package, and its libraries keep to its threads."""
-    limits = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return {**os.environ, **limits, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", **more}
-
-
-def python_path() -> str:
-    """PYTHONPATH with the folder that this package was imported from in front."""
-    package, given = str(Path(tailmatch.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")
-    return os.pathsep.join([package, *(place for place in given.split(os.pathsep) if place and place != package)])
-
-
-def words_of(run: PlannedRun, threads: int | None) -> list[str]:
-    """What follows `run.py`: a new run with its options, or one that goes on with those it has."""
-    if state_of(run.folder) is not State.NEW:
-        track = run.config.call.track  # the folder holds what the run is, and not where it is shown
-        return [run.task, "--resume", str(run.folder), *(["--track", *track] if track else [])]
-    limit = [] if threads is None else ["--threads", str(threads)]
-    return [run.task, *run.words, *limit, "--out", str(run.folder), "--resume"]
-
-
-def open_log(run: PlannedRun, words: Sequence[str]) -> int:
-    """A descriptor for what the run says, after what its earlier attempts said."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(f"$ run.py {shlex.join(words)}\n")
-    return os.open(run.folder / LOG, os.O_WRONLY | os.O_APPEND)
-
-
-class Process:
-    """A run as a process of its own. Ctrl-C does not reach it: the suite passes it on."""
-
-    def __init__(
-        self,
-        run: PlannedRun,
-        threads: int | None,
-        start: Sequence[str],
-        ended: Callable[[], None] = lambda: None,
-        **more: str,
-    ) -> None:
-        words = words_of(run, threads)
-        log = open_log(run, words)
-        try:
-            self._process = subprocess.Popen(
-                [*start, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(threads, **more),
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
-        self._ended: Callable[[], None] | None = ended
-
-    def exit_code(self) -> int | None:
-        code = self._process.poll()
-        if code is not None and self._ended is not None:
-            self._ended()
-            self._ended = None
-        return code
-
-    def wait(self) -> int:
-        """Until it ends; its exit code."""
-        return self._process.wait()
-
-    def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-
-    def kill(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
+    def close(self) -> None:
+        """No run is started any more."""
 
 
 class LocalEngine:
     """Processes on this machine: one a core (or as many threads as it gets), or one a GPU."""
 
-    seconds_per_turn = 0.25
+    seconds_per_turn = 0.05
 
     def __init__(self, jobs: int | None, threads: int | None, gpus: Sequence[str] = ()) -> None:
         cores = core_count()
@@ -142,6 +60,8 @@ class LocalEngine:
             self.slots = jobs or max(cores // self.threads, 1)
         self.gpus = list(gpus)
         self._load = dict.fromkeys(self.gpus, 0)
+        self._warm: WarmParent | None = None
+        self._can_fork = CAN_FORK
 
     def describe(self) -> str:
         where = f" on {len(self.gpus)} GPU{'s' if len(self.gpus) > 1 else ''}" if self.gpus else ""
@@ -150,16 +70,30 @@ class LocalEngine:
     def start(self, runs: Sequence[PlannedRun]) -> list[Started]:
         return [self._start(run) for run in runs]
 
+    def close(self) -> None:
+        if self._warm is not None:
+            self._warm.close()
+
     def _start(self, run: PlannedRun) -> Started:
         if not self.gpus:
-            return Process(run, self.threads, program())
+            return self._started(run, lambda: None)
         gpu = min(self.gpus, key=lambda one: self._load[one])  # the first of the least loaded
         self._load[gpu] += 1
 
         def ended() -> None:
             self._load[gpu] -= 1
 
-        return Process(run, self.threads, program(), ended, CUDA_VISIBLE_DEVICES=gpu)
+        return self._started(run, ended, CUDA_VISIBLE_DEVICES=gpu)
+
+    def _started(self, run: PlannedRun, ended: Callable[[], None], **more: str) -> Started:
+        """Forked from a warm process, unless that cannot be had."""
+        if self._warm is not None and not self._warm.alive:
+            self._can_fork = self._warm.has_begun  # else it ends before it can do anything, and would again
+            self._warm = None
+        if not self._can_fork:
+            return Process(run, self.threads, program(), ended, **more)
+        self._warm = self._warm or WarmParent(self.threads)
+        return WarmRun(self._warm, run, self.threads, ended, **more)
 
 
 def local_engine(suite: SuiteConfig, runs: Sequence[PlannedRun]) -> LocalEngine:

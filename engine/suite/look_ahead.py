@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tailmatch.engine.config import to_yaml
-from tailmatch.engine.suite.engines import environment
 from tailmatch.engine.suite.plan import PlannedRun, Refusal, refuse
+from tailmatch.engine.suite.processes import environment
 from tailmatch.engine.suite.state import LOG, State, last_words, state_of
 from tailmatch.engine.trackers import refuse_missing
 from tailmatch.errors import UserError

@@ -16,10 +16,11 @@ from tailmatch.engine.program import program_name
 from tailmatch.engine.suite.choice import FILE as CHOICES
 from tailmatch.engine.suite.choice import chosen_trials, described, diverged, is_judged, write_choices
 from tailmatch.engine.suite.config import SuiteConfig, suite_path
-from tailmatch.engine.suite.engines import Engine, core_count, environment, local_engine, program, words_of
+from tailmatch.engine.suite.engines import Engine, core_count, local_engine
 from tailmatch.engine.suite.grid import read_grid
 from tailmatch.engine.suite.look_ahead import check_data
 from tailmatch.engine.suite.plan import FindTask, PlannedRun, plan
+from tailmatch.engine.suite.processes import environment, program, words_of
 from tailmatch.engine.suite.schedule import Outcome, Schedule
 from tailmatch.engine.suite.state import State, chosen, refuse_changed, share_done, state_of
 from tailmatch.engine.suite.suite_file import SuiteFile

@@ -15,7 +15,7 @@ from tailmatch.engine.suite.state import State, last_words, share_done, state_of
 REFUSED = 2
 """The exit code of a run that the user has to mend: trying it again would end the same."""
 ATTEMPTS = 2
-_TURNS_PER_LOOK = 4  # the folders are read less often than the processes are asked
+_SECONDS_PER_LOOK = 1.0  # the folders are read less often than the processes are asked
 
 
 @dataclass(kw_only=True)
@@ -56,24 +56,25 @@ class Schedule:
         with Asked() as asked, SuiteProgress(len(self.runs), len(self.outcome.finished), shares) as progress:
             self._progress = progress
             try:
-                turn = 0
+                looked = -_SECONDS_PER_LOOK
                 while (self._waiting or self._active) and not asked.stop:
                     self._start_ready()
-                    if self._active and turn % _TURNS_PER_LOOK == 0:
+                    if self._active and time.monotonic() - looked >= _SECONDS_PER_LOOK:
                         progress.update({name: share_done(one.run.folder) for name, one in self._active.items()})
+                        looked = time.monotonic()
                     time.sleep(self.engine.seconds_per_turn)
                     self._collect_ended()
-                    turn += 1
                 self.outcome.stopped = asked.stop
             finally:
                 self._stop_all()
+                self.engine.close()
         return self.outcome
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
     def _start_ready(self) -> None:
         ready: list[PlannedRun] = []
-        for run in list(self._waiting):
+        for run in list(self._waiting) if self._has_room(ready) else []:
             missing = [name for name in run.needs if name not in self.outcome.finished]
             if lost := [name for name in missing if name in self.outcome.broken]:
                 self._waiting.remove(run)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tailmatch.engine.suite.config import SuiteConfig
-from tailmatch.engine.suite.engines import Process, Started, program, python_path
+from tailmatch.engine.suite.engines import Started
 from tailmatch.engine.suite.plan import PlannedRun
+from tailmatch.engine.suite.processes import Process, program, python_path
 from tailmatch.engine.suite.state import LOG
 from tailmatch.errors import UserError
 
@@ -86,6 +87,9 @@ class SlurmEngine:
         os.environ["PYTHONPATH"] = python_path()  # the jobs inherit it, and must find this very package
         task = OnNode(program(), self.threads, str(Path.cwd()))
         return [_Job(run, job) for run, job in zip(runs, self.executor.map_array(task, runs), strict=True)]
+
+    def close(self) -> None:
+        """Nothing is held here."""
 
 
 def slurm_engine(suite: SuiteConfig, cluster: str = "slurm") -> SlurmEngine:

@@ -45,6 +45,23 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.parametrize("bytes_a_feature", [0, 2, 4], ids=["from the files", "in half precision", "standardised"])
+def test_views_are_the_same_to_the_last_bit_wherever_they_are_read(
+    make_store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, bytes_a_feature: int
+) -> None:
+    """What fits into the memory is standardised once, what fits in half precision at every draw."""
+    bank = FeatureBank(open_store(make_store()))
+    rows, views = rows_of(bank, "train")[[4, 1, 1]], torch.tensor([1, 0, 1])
+    mean, deviation = (torch.tensor(numbers, dtype=torch.float64) for numbers in bank.statistics)
+    memory = (IMAGES["train"] + IMAGES["unlabeled"]) * 2 * FEATURES * bytes_a_feature / feature_bank.LARGEST_SHARE
+    monkeypatch.setattr(feature_bank, "machine_memory", lambda: memory)
+    stored = bank.gather(rows, "strong", views)
+    expected = torch.addcmul(-(mean / deviation).float(), stored.float(), (1 / deviation).float())
+    assert torch.equal(bank.standardised(rows, "strong", views), expected)
+    in_memory = {dtype for (_, _, dtype), table in bank._tables.items() if table is not None}
+    assert in_memory == {0: set(), 2: {torch.float16}, 4: {torch.float16, torch.float32}}[bytes_a_feature]
+
+
 @pytest.fixture(params=["in memory", "from the files"])
 def bank(
     request: pytest.FixtureRequest, make_store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -150,6 +167,9 @@ def test_a_store_read_twice_is_one_bank_until_it_is_another_store(make_store: Ca
     assert open_bank(store) is bank
     other = make_store("other", train={"plain": 1})
     assert open_bank(other) is not bank
+    assert open_bank(store) is bank  # a run has two at most, its own and its teacher's
+    open_bank(other)
+    open_bank(make_store("third", train={"plain": 1, "weak": 1}))
     assert open_bank(store) is not bank
 
 

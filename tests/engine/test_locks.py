@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailmatch.engine.locks import locked
-from tailmatch.engine.suite.engines import environment
+from tailmatch.engine.suite.processes import environment
 from tailmatch.errors import UserError
 
 HOLD = """

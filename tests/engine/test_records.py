@@ -11,7 +11,7 @@ import torch
 
 from tailmatch import __version__
 from tailmatch.engine.records import RunFolder, write_predictions
-from tailmatch.engine.suite.engines import environment
+from tailmatch.engine.suite.processes import environment
 from tailmatch.errors import UserError
 
 

@@ -19,8 +19,9 @@ from tailmatch.engine.locks import locked
 from tailmatch.engine.suite import engines as suite_engines
 from tailmatch.engine.suite import run as suite
 from tailmatch.engine.suite.config import SuiteConfig
-from tailmatch.engine.suite.engines import LocalEngine, Process, environment, gpus_here, words_of
+from tailmatch.engine.suite.engines import LocalEngine, gpus_here
 from tailmatch.engine.suite.plan import PlannedRun, TrainingTask, plan
+from tailmatch.engine.suite.processes import Process, environment, words_of
 from tailmatch.engine.suite.schedule import Schedule
 from tailmatch.engine.suite.state import State, changes, chosen, last_words, refuse_changed, share_done, state_of
 from tailmatch.errors import UserError
@@ -127,6 +128,9 @@ class ToyEngine:
         self.most = max(self.most, len(self.on_the_way))
         return toys
 
+    def close(self) -> None:
+        self.closed = True
+
 
 # -- scheduling -------------------------------------------------------------------------------------------------------
 
@@ -137,6 +141,7 @@ def test_all_runs_are_run_no_more_at_a_time_than_there_are_slots(runs: list[Plan
     assert sorted(outcome.newly_finished) == sorted(EVERY)
     assert sorted(engine.started) == sorted(EVERY)
     assert engine.most == 2
+    assert engine.closed
     assert not outcome.broken
     assert not outcome.stopped
 
@@ -312,9 +317,10 @@ def test_each_gpu_gets_the_next_run(
     given: list[str] = []
 
     class Fake:
-        def __init__(self, run: PlannedRun, threads: int, start: object, ended: object, **more: str) -> None:
+        def __init__(self, *_: object, **more: str) -> None:
             given.append(more["CUDA_VISIBLE_DEVICES"])
 
+    monkeypatch.setattr(suite_engines, "CAN_FORK", False)
     monkeypatch.setattr(suite_engines, "Process", Fake)
     monkeypatch.setattr(suite_engines, "core_count", lambda: 16)
     engine = LocalEngine(None, None, ["0", "3"])

@@ -12,8 +12,8 @@ from tailmatch import cli
 from tailmatch.distill.config import DistillConfig
 from tailmatch.distill.resolve import resolved as distill_resolved
 from tailmatch.engine.suite.config import SuiteConfig, suite_names
-from tailmatch.engine.suite.engines import words_of
 from tailmatch.engine.suite.plan import FindTask, PlannedRun, TrainingTask, plan
+from tailmatch.engine.suite.processes import words_of
 from tailmatch.errors import UserError, unknown_name
 from tailmatch.longtail.config import LongtailConfig
 from tailmatch.longtail.resolve import resolved as longtail_resolved
