@@ -10,6 +10,7 @@
         drw: [null, 0.8]                # null leaves the option out
       - loss: [kl, ikl]
         teacher_checkpoint: "@teacher"  # the folder of the run of that name with the same seed, which runs first
+        teacher_store: $teacher_store   # what the call gives that option after `--`, which then goes nowhere else
     exclude:
       - {label_loss: cross-entropy, drw: 0.8}
 
@@ -23,7 +24,7 @@ A run's name holds its block's values and its seed, so it stays when other block
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -55,6 +56,8 @@ class GridRun:
     """The report it is in, where the block says so."""
     setting: tuple[str, ...]
     """The values of the suite's own lists, which tell reports of one data set apart."""
+    asked: frozenset[str] = frozenset()
+    """Options whose values the file takes from the call by "$name", in any of its blocks."""
 
     @property
     def method(self) -> str:
@@ -129,7 +132,8 @@ class _Reader:
             by_name[run.name] = run
         if not found:
             raise UserError(f"{file.path}: `exclude:` leaves none of the runs; take a rule out.")
-        return found
+        asked = {asked_of_call(value) for run in found for value in run.values.values()}
+        return [replace(run, asked=frozenset(name for name in asked if name is not None)) for run in found]
 
     def _block(
         self, node: Any, common: Mapping[str, Any], task: str | None, seeds: tuple[int, ...]
@@ -189,9 +193,14 @@ def _refuse_too_many(file: SuiteFile, node: Any, *lengths: int) -> None:
         )
 
 
+def asked_of_call(value: Value) -> str | None:
+    """The option whose value the call gives here; None for any other value."""
+    return value[1:] if isinstance(value, str) and value.startswith("$") else None
+
+
 def _word_for(option: str, value: Value) -> str | None:
     """A value as it stands in a run's name: numbers and yes or no carry their option, words speak for themselves."""
-    if value is None or (isinstance(value, str) and value.startswith("@")):
+    if value is None or (isinstance(value, str) and value.startswith(("@", "$"))):
         return None
     text = "+".join(value) if isinstance(value, tuple) else value
     if isinstance(value, str) and not _NUMBER.fullmatch(value) and value.lower() not in ("true", "false"):

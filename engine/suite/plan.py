@@ -14,8 +14,8 @@ import yaml
 from tailmatch.engine.config import Option, check, flat, options_of, starting_point, with_values
 from tailmatch.engine.suite.axes import options_of_every_run
 from tailmatch.engine.suite.config import SuiteConfig, suite_path
-from tailmatch.engine.suite.grid import GridRun, needed, read_grid
-from tailmatch.engine.suite.suite_file import SuiteFile, Value
+from tailmatch.engine.suite.grid import GridRun, asked_of_call, needed, read_grid
+from tailmatch.engine.suite.suite_file import SuiteFile, Value, is_null
 from tailmatch.engine.yaml_values import coerce, coerce_text
 from tailmatch.errors import UserError, nearest
 
@@ -130,7 +130,7 @@ class _Planner:
             raise UserError(f"{run.where}: {error}") from None
         needs = {option: needed(run, block, self.grid) for option, block in run.references().items()}
         folders = {option: str(self.suite.folder / other.name) for option, other in needs.items()}
-        values = {**run.values, **folders, **self._of_every_run(run.task, task)}
+        values = {**run.values, **folders, **self._given(run, task)}
         options = {option.name: option for option in options_of(task.config_type)}
         self._check_nodes(run, options)
         words = [word for name, value in values.items() for word in _option_words(options[name], value)]
@@ -163,6 +163,22 @@ class _Planner:
             report=run.report or "-".join(dict.fromkeys([dataset, *run.setting])),
             where=run.where,
         )
+
+    def _given(self, run: GridRun, task: TrainingTask) -> dict[str, Value]:
+        """What the call's options after `--` make of this run's: those of every run, and those that its block asks for.
+
+        Raises:
+            UserError: if the call does not give what the block asks for.
+        """
+        given = self._of_every_run(run.task, task)
+        found = {name: value for name, value in given.items() if name not in run.asked}
+        for option, value in run.values.items():
+            if (asked := asked_of_call(value)) is not None and option not in found:
+                if asked not in given:
+                    name = f"--{asked.replace('_', '-')}"
+                    raise UserError(f"{run.where}: this suite needs {name}; give it behind the others: -- {name} ...")
+                found[option] = given[asked]
+        return found
 
     def _of_every_run(self, name: str, task: TrainingTask) -> dict[str, Value]:
         """The options after `--`, read once for each task."""
@@ -218,7 +234,7 @@ def _check_types(run: GridRun, node: Any, option: Option) -> None:
     """Each value of a grid's list must be of the option's type."""
     is_tuple = get_origin(option.type) is tuple
     for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
-        if isinstance(item, yaml.ScalarNode) and (item.value.startswith("@") or item.tag == "tag:yaml.org,2002:null"):
+        if isinstance(item, yaml.ScalarNode) and (item.value.startswith(("@", "$")) or is_null(item)):
             continue
         single = is_tuple and isinstance(item, yaml.ScalarNode)
         try:

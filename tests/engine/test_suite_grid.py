@@ -261,6 +261,30 @@ def test_an_unknown_suite_is_answered_with_the_nearest(capsys: pytest.CaptureFix
     assert "No suite file 'nowhere.yaml'" in capsys.readouterr().err
 
 
+def test_a_block_takes_an_option_that_the_call_gives(planned: Planned, tmp_path: Path) -> None:
+    text = """
+    task: longtail
+    options: {dataset: store, data_root: $data_root, lr: [0.1, 0.2]}
+    runs:
+      - {name: teacher, data_root: $teacher_store, epochs: 3}
+      - {label_loss: focal}
+      - {loss: kl, teacher_store: $teacher_store, teacher_checkpoint: "@teacher"}
+    """
+    words = ("--data-root", "COARSE", "--teacher-store", "SHARP", "--epochs", "2")
+    runs = {run.name: run for run in planned(text, words=words)}
+    of_each = ("teacher-lr0.1", "teacher-lr0.2", "lr0.1-focal", "lr0.2-focal", "lr0.1-kl", "lr0.2-kl")
+    assert list(runs) == [f"{name}-s0" for name in of_each]
+    roots = {name: (str(run.config.data.data_root), run.config.optim.epochs) for name, run in runs.items()}
+    assert roots["teacher-lr0.1-s0"] == ("SHARP", 2)  # what no block asks for goes to every run
+    assert roots["lr0.2-focal-s0"] == roots["lr0.2-kl-s0"] == ("COARSE", 2)
+    assert "--teacher-store" not in runs["lr0.1-focal-s0"].words
+    taught = runs["lr0.2-kl-s0"]
+    assert taught.words[taught.words.index("--teacher-store") + 1] == "SHARP"
+    assert taught.needs == ("teacher-lr0.2-s0",)
+    with pytest.raises(UserError, match=r"yaml:5: this suite needs --teacher-store; .*: -- --teacher-store \.\.\.$"):
+        planned(text, words=words[:2])
+
+
 # -- the suites that ship ---------------------------------------------------------------------------------------------
 
 SHIPPED = {
@@ -272,6 +296,7 @@ SHIPPED = {
     "digits_ssl_longtail": (45, 1),
     "fixmatch_cifar": (36, 6),
     "imagenet_lt_distillation": (19, 1),
+    "store_distillation": (120, 2),
     "store_longtail": (360, 3),
     "store_ssl": (210, 3),
 }
@@ -284,6 +309,7 @@ def test_the_list_of_suites() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_suite_is_valid(name: str) -> None:
     of_store = ("--data-root", "STORE") if name.startswith("store") else ()
+    of_store += ("--teacher-store", "SHARP") if name == "store_distillation" else ()
     runs = plan(SuiteConfig(name=name, words=of_store), find_task)
     assert (len(runs), len({run.report for run in runs})) == SHIPPED[name]
     assert all(run.folder.parent == Path("runs/suites") / name for run in runs)

@@ -134,3 +134,22 @@ def test_a_teacher_of_other_images_or_features_is_refused(
     words = ["longtail", "--stage2", "crt", "--stage1", str(head), "--data-root", str(stores / "coarse")]
     assert main([*words, "--steps", "2", "--batch-size", "32", "--out", str(tmp_path / "refused")]) == 2
     assert "point --data-root to its own store" in capsys.readouterr().err
+
+
+def test_the_suite_of_distillation_between_stores_runs_on_any_two(stores: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = ("--data-root", str(stores / "coarse"), "--teacher-store", str(stores / "sharp"), "--steps", "4")
+    asked = ["store_distillation", "--no-tune", "--seeds", "0", "--only", "imbalance1-*kl-s0", "--out", str(out)]
+    assert main(["suite", *asked, "--", *given, "--batch-size", "32"]) == 0
+    finished = {run.parent.name: result_of(run.parent) for run in out.glob("*/result.json")}
+    assert finished.keys() == {
+        "teacher-imbalance1-s0",
+        *(f"imbalance1-{loss}-s0" for loss in ("kl", "dkl", "ikl", "gkl")),
+    }
+    sharp, coarse = (open_store(stores / name).id for name in ("sharp", "coarse"))
+    assert {name: result["store"] for name, result in finished.items()} == {
+        name: sharp if name.startswith("teacher") else coarse for name in finished
+    }
+    teacher = finished["teacher-imbalance1-s0"]["accuracy"]["last"]["all"]
+    assert finished["imbalance1-kl-s0"]["teacher"]["accuracy"]["all"] == pytest.approx(teacher)
+    assert (out / "analysis").is_dir()
