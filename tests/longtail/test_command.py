@@ -234,7 +234,7 @@ REFUSALS = [
         ("--label-loss", "ldam", "--label-loss.scale", "0"),
         "label_loss.scale must be a finite number greater than 0; got 0",
     ),
-    (("--kd-weight", "2", "--label-weight", "0.5"), "--label-weight, --kd-weight: for a loss against a teacher"),
+    (("--kd-weight", "2", "--label-weight", "0.5"), "--kd-weight, --label-weight: for a loss against a teacher"),
     (("--prior-tau", "1", "--prior-rho", "1"), "--prior-tau, --prior-rho: for a loss against a teacher"),
     (("--loss", "ikl", "--prior-weight-rho", "1"), "acts beside --prior-tau or --prior-rho"),
     (("--loss", "kl", "--prior-tau", "1", "--prior-weight-rho", "1"), "acts on class means, and --loss kl has none"),
