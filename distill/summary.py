@@ -27,7 +27,7 @@ def summary(folder: RunFolder, result: dict[str, Any], baseline: dict[str, Any] 
     pace = f"{speed:,.0f} images/s, " if speed else ""
     facts = [
         ("speed", f"{pace}{result['seconds']:.1f} s in all"),
-        *where_to_look(folder.path, result.get("store")),
+        *where_to_look(folder.path),
     ]
     return "\n".join([*lines, *(f"  {name:<18}{value}" for name, value in facts)])
 

@@ -243,18 +243,12 @@ def commit() -> str | None:
         return None
 
 
-def where_to_look(path: Path, store: str | None = None) -> list[tuple[str, str]]:
-    """The last rows of a run's closing table: where everything is, and what to do next.
-
-    Args:
-        store: the feature store that it was trained on; None for images.
-    """
+def where_to_look(path: Path) -> list[tuple[str, str]]:
+    """The last rows of a run's closing table: where everything is, and what to do next."""
     run, board = shlex.quote(str(path)), shlex.quote(str(path / "tensorboard"))
     return [
         ("written to", str(path)),
         ("curves", f"tensorboard --logdir {board}"),
         ("next", f"{program_name()} analyze {run}  (charts and a report; several runs are compared)"),
-        ("or", f"{program_name()} predict {run} IMAGES  (what is in images of your own)")
-        if store is None
-        else ("or", f"{program_name()} evaluate {run}  (the test images again)"),
+        ("or", f"{program_name()} predict {run} IMAGES  (what is in images of your own)"),
     ]

@@ -8,7 +8,7 @@ logits = run.model(run.preprocess(image))
 """
 
 import os
-import shlex
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from tailmatch.models.head import head_of
 
 Ranking = list[tuple[str, float]]  # the likeliest classes of an image, the most likely first
 EXPORTED = "model.safetensors"  # in a folder that `export --format hf` wrote
+_BACKBONES = "tailmatch.features.embed.again"  # for runs on stores alone; by its name, since it builds on this file
 
 
 class ShiftedLogits(nn.Module):
@@ -93,22 +94,20 @@ def load_run(
 ) -> LoadedRun:
     """A finished run's network, ready for other images; the run's data set is not needed.
 
+    That of a run on a feature store stands behind the store's backbone, whose weights are looked for where they were.
+
     Args:
         run: a run folder, or a .safetensors file out of one.
         weights: of a run folder: those at its end, or those that its validation images chose.
         model: the network to put the weights into, where it was one of the user's own.
 
     Raises:
-        UserError: if there is no such run, it has not finished, or its weights do not fit.
+        UserError: if there is no such run, it has not finished, its weights do not fit, or it is one on a feature store
+            whose backbone cannot be had.
     """
     file = weights_file(Path(run).expanduser(), weights)
     card, state = load_weights(file)
     refuse_own_parts(card, file)
-    if card.features is not None:
-        raise UserError(
-            f"{file} is of a run on a feature store: its network takes features and no images; "
-            f"`evaluate {shlex.quote(str(run))}` tests it on the store again."
-        )
     network = _with_head(_network(card, model, file), card)
     try:
         network.load_state_dict(state)
@@ -117,6 +116,8 @@ def load_run(
         raise UserError(f"{file} does not fit the network {card.model}: {first}") from None
     if card.logit_shift is not None:
         network = ShiftedLogits(network, card.logit_shift)
+    if card.features is not None:
+        network, card = import_module(_BACKBONES).in_front_of(network, card, file)
     return LoadedRun(network, card, file, pick_device(device))
 
 

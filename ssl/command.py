@@ -36,7 +36,7 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
         rows.append(("pseudo-labels", f"{100 * quality['utilisation']:.1f} % accepted, {right} of them right"))
     rows += [
         ("speed", f"{result['images_per_second']:,.0f} images/s, {result['seconds']:.1f} s in all"),
-        *where_to_look(folder.path, result.get("store")),
+        *where_to_look(folder.path),
     ]
     method = " + ".join([result["algorithm"], *result["add_ons"], result["loss"]])
     title = f"{method} on {result['dataset']}, seed {result['seed']}"

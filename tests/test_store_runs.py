@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from tailmatch.cli import main
@@ -198,16 +199,19 @@ def test_what_comes_after_training(
     for seed in (0, 1):
         run = call("ssl", f"--seed {seed} --add-on logit-adjust-posthoc", out=f"run{seed}")
     said = capsys.readouterr().out
-    assert f" evaluate {run}" in said.splitlines()[-1]
+    assert f" predict {run} IMAGES" in said.splitlines()[-1]
     logits = tmp_path / "again.npz"
     assert main(["evaluate", str(run), "--out", str(logits)]) == 0
     np.testing.assert_array_equal(np.load(logits)["logits"], np.load(run / "predictions.npz")["logits"])
     assert main(["analyze", str(tmp_path / "run0"), str(run), "--out", str(tmp_path / "report")]) == 0
     assert (tmp_path / "report" / "report.html").is_file()
     capsys.readouterr()
-    assert main(["predict", str(run), str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "its network takes features and no images" in said or "holds no images" in said
+    image = tmp_path / "zero.png"
+    Image.new("L", (8, 8)).save(image)
+    assert main(["predict", str(run), str(image)]) == 2
+    assert "features that `run.py embed` did not make" in capsys.readouterr().err
+    assert main(["export", str(run), "--format", "onnx"]) == 2
+    assert "is a head on the features of pixels times 1: export that with its own library" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
