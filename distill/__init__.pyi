@@ -1,3 +1,10 @@
+from tailmatch.distill.features.base import Activations as Activations
+from tailmatch.distill.features.base import FeatureMethod as FeatureMethod
+from tailmatch.distill.features.base import FeatureShapes as FeatureShapes
+from tailmatch.distill.features.build import build_feature_method as build_feature_method
+from tailmatch.distill.features.catalog import FEATURE_METHODS as FEATURE_METHODS
+from tailmatch.distill.features.taps import Taps as Taps
+from tailmatch.distill.features.taps import shapes_of as shapes_of
 from tailmatch.distill.step import Distillation as Distillation
 from tailmatch.distill.step import FrozenTeacher as FrozenTeacher
 from tailmatch.distill.step import LabelsOnly as LabelsOnly

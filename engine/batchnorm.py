@@ -123,11 +123,9 @@ def _refuse_what_does_more(model: nn.Module, statistics: str) -> None:
 def _replaced(model: nn.Module, kind: Callable[..., _BatchNormOfParts], *options: int) -> nn.Module:
     for name, module in list(model.named_modules()):
         if isinstance(module, _BatchNorm) and not isinstance(module, _BatchNormOfParts):
-            new = kind(module, *options).to(next(iter(module.state_dict().values())).device)
-            new.load_state_dict(module.state_dict())
-            new.train(module.training)
-            for (_, own), (_, old) in zip(new.named_parameters(), module.named_parameters(), strict=True):
-                own.requires_grad_(old.requires_grad)
+            new = kind(module, *options).train(module.training)
+            for own, value in (*module.named_parameters(), *module.named_buffers()):
+                setattr(new, own, value)  # the very same, with what hangs on it
             if not name:
                 return new
             parent, _, leaf = name.rpartition(".")

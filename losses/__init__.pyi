@@ -40,6 +40,8 @@ from tailmatch.losses.modules import MSE as MSE
 from tailmatch.losses.modules import SoftCE as SoftCE
 from tailmatch.losses.modules import TeacherLoss as TeacherLoss
 from tailmatch.losses.prior import PriorAdjusted as PriorAdjusted
+from tailmatch.losses.relations import DIST as DIST
+from tailmatch.losses.relations import dist as dist
 from tailmatch.losses.standardized import Standardized as Standardized
 from tailmatch.losses.tailed import BKD as BKD
 from tailmatch.losses.tailed import LTKD as LTKD

@@ -97,6 +97,18 @@ class DKDOptions(KLOptions):
     temperature: float = number(4.0, "temperature of both softmaxes", excluded=0)
 
 
+@declares(LOSSES, "dist", "losses.relations:DIST")
+class DISTOptions(KLOptions):
+    """DIST (arXiv 2205.10536): the student's softmax is to correlate with the teacher's over the classes of each
+    sample and over the samples of each class, whatever its shift and scale. Defaults are CIFAR-100's, where it weighs
+    twice what the labels do; ImageNet uses temperature 1.
+    """
+
+    beta: float = number(1.0, "weight of the relations within a sample")
+    gamma: float = number(1.0, "weight of the relations within a class, over the batch")
+    temperature: float = number(4.0, "temperature of both softmaxes", excluded=0)
+
+
 @declares(LOSSES, "ce", "losses.modules:CE")
 class CEOptions:
     """Cross-entropy of the student with the label, or with the teacher's most likely class where no label is given: the

@@ -6,6 +6,9 @@ for that, given equal batches. A divisor that is a sum over the batch must be th
 numerator is multiplied by the number of processes to undo the average.
 """
 
+from typing import Any
+
+import torch
 import torch.distributed as distributed
 from torch import Tensor
 
@@ -27,3 +30,32 @@ def global_sum(tensor: Tensor) -> Tensor:
         total = total.clone()
         distributed.all_reduce(total)
     return total
+
+
+def all_rows(rows: Tensor) -> Tensor:
+    """A row for each sample of the whole batch, in its order, of the rows [B, ...] for each process's part of it.
+
+    With gradient: each process's rows receive the sum of what all processes' losses say of them, which the average over
+    processes then makes the gradient of one loss. Process r has the samples r, r + P, r + 2 P, ... of the batch.
+    """
+    if process_count() == 1:
+        return rows
+    gathered: Tensor = _AllRows.apply(rows)
+    return gathered
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """This process's part of a row for each sample of the whole batch."""
+    return rows if process_count() == 1 else rows[distributed.get_rank() :: process_count()]
+
+
+class _AllRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(process_count())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return own_rows(global_sum(gradient))

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tailmatch.distill import FEATURE_METHODS
 from tailmatch.losses import LABEL_LOSSES, LOSSES
 from tailmatch.ssl.presets import PRESETS
 
@@ -19,5 +20,5 @@ def test_every_test_it_names_is_there() -> None:
 
 
 def test_every_algorithm_and_loss_has_a_row() -> None:
-    parts = {*PRESETS, *LOSSES, *LABEL_LOSSES} - BASELINES
+    parts = {*PRESETS, *LOSSES, *LABEL_LOSSES, *FEATURE_METHODS} - BASELINES
     assert [part for part in sorted(parts) if part.replace("-", "").replace("_", "") not in WORDS] == []

@@ -37,7 +37,7 @@ FUNCTIONS = {
     public.kl: "kl", public.js: "js", public.mse: "mse", public.soft_cross_entropy: "soft-ce", public.dkd: "dkd",
     public.decoupled_kl: "dkl", public.class_balanced: "class-balanced", public.focal: "focal", public.ldam: "ldam",
     public.logit_adjusted: "logit-adjusted", public.vs: "vs", public.lade: "lade", public.bkd: "bkd",
-    public.ltkd: "ltkd",
+    public.ltkd: "ltkd", public.dist: "dist",
 }  # fmt: skip
 
 

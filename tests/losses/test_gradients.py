@@ -14,6 +14,7 @@ from tailmatch.losses import (
     class_balanced,
     cross_entropy,
     decoupled_kl,
+    dist,
     dkd,
     focal,
     js,
@@ -30,6 +31,7 @@ BOTH_SIDES = {
     "js": partial(js, temperature=0.7),
     "mse": partial(mse, temperature=2.0),
     "mse of logits": partial(mse, space="logits", temperature=2.0),
+    "dist": partial(dist, temperature=2.0, beta=1.5),
     "soft-ce": partial(soft_cross_entropy, temperature=2.0, teacher_temperature=0.5),
 }
 DECOUPLED = {
