@@ -10,8 +10,11 @@ from tailmatch.distill.build_teacher import build_teacher, untrained
 from tailmatch.distill.catalog import loss_of
 from tailmatch.distill.config import DistillConfig
 from tailmatch.distill.data import build_images, rule_of
+from tailmatch.distill.features.build import build_feature_method
+from tailmatch.distill.features.catalog import FEATURE_METHODS
+from tailmatch.distill.features.step import FeatureDistillation
 from tailmatch.distill.images import Images
-from tailmatch.distill.step import Distillation, LabelsOnly
+from tailmatch.distill.step import Distillation, FrozenTeacher, LabelsOnly
 from tailmatch.distill.task import DistillTask
 from tailmatch.engine.checkpoint import has_begun
 from tailmatch.engine.distributed import World
@@ -63,15 +66,23 @@ def _with_teacher(task: DistillTask, config: DistillConfig, device: torch.device
     """The same task, learning from a teacher too."""
     options = config.distillation
     teacher, described = build_teacher(options, task.images, task.groups, config.run, device)
-    method = Distillation(
-        teacher,
-        task.method.label_loss,
-        _divergence(config, task.images).to(device),
-        label_weight=options.label_weight or 0.0,
-        kd_weight=options.kd_weight or 0.0,
-        warmup_epochs=options.kd_warmup_epochs or 0.0,
+    weights = {
+        "label_weight": options.label_weight or 0.0,
+        "kd_weight": options.kd_weight or 0.0,
+        "warmup_epochs": options.kd_warmup_epochs or 0.0,
+    }
+    label_loss = task.method.label_loss
+    if config.method.name not in FEATURE_METHODS:
+        divergence = _divergence(config, task.images).to(device)
+        return replace(task, method=Distillation(teacher, label_loss, divergence, **weights), teacher=described)
+    assert isinstance(teacher, FrozenTeacher), "a teacher in a store has been refused"
+    labels = task.images.labels["train"]
+    sample = next(task.images.sample())[:1].to(device)
+    method = build_feature_method(
+        config.method.name, task.model, teacher.model, sample, labels, **config.method.given()
     )
-    return replace(task, method=method, teacher=described)
+    step = FeatureDistillation(teacher, task.model, label_loss, method, **weights)
+    return replace(task, method=step, teacher=described)
 
 
 def _divergence(config: DistillConfig, images: Images) -> TeacherLoss:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from tailmatch.datasets.catalog import defaults_of, root_problems
+from tailmatch.datasets.catalog import STORE, defaults_of, root_problems
 from tailmatch.distill.catalog import ALONE, METHODS
 from tailmatch.distill.data_options import DataOptions
+from tailmatch.distill.features.catalog import FEATURE_METHODS
 from tailmatch.distill.options import EpochOptions, TeacherOptions, stores_read
 from tailmatch.engine.options import CallOptions, RunOptions, at_least
 from tailmatch.engine.part_options import PartOptions, one_of, with_options
@@ -31,7 +32,7 @@ class NetworkOptions:
 @dataclass(frozen=True, kw_only=True)
 @with_options(name=METHODS)
 class MethodOptions(PartOptions):
-    """How the student learns from its teacher, and the method's own options; losses/README.md says which has which."""
+    """How the student learns from its teacher, and the method's own options; distill/README.md says which has which."""
 
     kind, catalog = "method", METHODS
 
@@ -113,4 +114,19 @@ class DistillConfig:
         found = root_problems(self.data.dataset, self.data.data_root)
         if not self.distills and idle:
             found.append(f"{', '.join(idle)}: for learning from a teacher; name a method of it, as --method kd.")
+        return found + self._problems_of_features()
+
+    def _problems_of_features(self) -> list[str]:
+        """What a method that compares features cannot do."""
+        name, given = self.method.name, self.distillation
+        if name not in FEATURE_METHODS:
+            return []
+        needs = f"--method {name} compares what the layers of two networks make of images"
+        found = []
+        if self.data.dataset == STORE:
+            found.append(f"{needs}, and a feature store has none; take a method of logits, as ikl, or the images.")
+        if given.teacher_store is not None:
+            found.append(f"{needs}, and --teacher-store has the teacher's logits alone; give --teacher-checkpoint.")
+        if given.logit_std:
+            found.append(f"{needs}, and --logit-std standardises logits; leave it out, or take a method of logits.")
         return found

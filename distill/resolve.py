@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from tailmatch.datasets.catalog import STORE, Options, defaults_of
 from tailmatch.datasets.files.catalog import FILE_DATASETS
 from tailmatch.datasets.own_data import test_fraction_of
+from tailmatch.distill.catalog import usual_weight
 from tailmatch.distill.config import DistillationOptions, DistillConfig, MethodOptions
 from tailmatch.distill.data_options import DataOptions
 from tailmatch.distill.options import EpochOptions
@@ -52,7 +53,7 @@ def _with_teacher(config: DistillConfig, usual: Options) -> DistillConfig:
     if teacher is not None:
         check_input(teacher, features=dataset == STORE or given.teacher_store is not None)
     table = published(dataset, teacher, str(config.student), method.name, given.logit_std)
-    defaults: dict[str, Any] = {"label_weight": 1.0, "kd_weight": 1.0, "kd_warmup_epochs": 0.0}
+    defaults: dict[str, Any] = {"label_weight": 1.0, "kd_weight": usual_weight(method.name), "kd_warmup_epochs": 0.0}
     weights = {
         name: table.pop(name, default) if getattr(given, name) is None else getattr(given, name)
         for name, default in defaults.items()

@@ -64,7 +64,26 @@ class LabelsOnly(nn.Module):
         """Nothing is spread over processes."""
 
 
-class Distillation(nn.Module):
+class WeighedTerms(nn.Module):
+    """The loss against the labels and that against the teacher, each with its weight."""
+
+    def __init__(
+        self, label_loss: LabelLoss, *, label_weight: float = 1.0, kd_weight: float = 1.0, warmup_epochs: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.label_loss, self.label_weight = label_loss, label_weight
+        self.kd_weight, self.warmup_epochs = kd_weight, warmup_epochs
+
+    def ramp(self, epoch: int) -> float:
+        """The share of the teacher's weight in an epoch, the first being 0: 1/W, 2/W, ..., 1 with a warm-up of W."""
+        return min((epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs > 1 else 1.0
+
+    def terms(self, hard: Tensor, distilled: Tensor, epoch: int) -> dict[str, Tensor]:
+        """Both, weighed."""
+        return {"supervised": self.label_weight * hard, "distillation": self.ramp(epoch) * self.kd_weight * distilled}
+
+
+class Distillation(WeighedTerms):
     """The student with a teacher (Hinton et al. 2015, arXiv 1503.02531, and the losses that follow it)."""
 
     def __init__(
@@ -72,18 +91,10 @@ class Distillation(nn.Module):
         teacher: Callable[[Tensor, Tensor | None], Tensor],
         label_loss: LabelLoss,
         divergence: TeacherLoss,
-        *,
-        label_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        warmup_epochs: float = 0.0,
+        **weights: float,
     ) -> None:
-        super().__init__()
-        self.teacher, self.label_loss, self.loss = teacher, label_loss, divergence
-        self.label_weight, self.kd_weight, self.warmup_epochs = label_weight, kd_weight, warmup_epochs
-
-    def ramp(self, epoch: int) -> float:
-        """The share of the teacher's weight in an epoch, the first being 0: 1/W, 2/W, ..., 1 with a warm-up of W."""
-        return min((epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs > 1 else 1.0
+        super().__init__(label_loss, **weights)
+        self.teacher, self.loss = teacher, divergence
 
     def forward(
         self,
@@ -104,7 +115,7 @@ class Distillation(nn.Module):
             divergence = self.loss(student_BC, teacher_BC, labels)
             # Collected now, used from the next epoch on: the class means of IKL and GKL.
             self.loss.observe(teacher_BC, labels)
-        return {"supervised": self.label_weight * hard, "distillation": self.ramp(epoch) * self.kd_weight * divergence}
+        return self.terms(hard, divergence, epoch)
 
     def end_epoch(self) -> None:
         """Put the class means of the epoch into use."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.analysis.groups import Groups
+from tailmatch.distill.features.step import FeatureDistillation
 from tailmatch.distill.images import Images
 from tailmatch.distill.step import Distillation, LabelsOnly
 from tailmatch.engine.card import Card
@@ -58,7 +59,7 @@ class DistillTask(Task):
     images: Images
     model: nn.Module
     model_name: str
-    method: Distillation | LabelsOnly
+    method: Distillation | FeatureDistillation | LabelsOnly
     timetable: Timetable
     groups: Groups
     teacher: Teacher | None = None

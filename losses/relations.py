@@ -48,10 +48,10 @@ def dist(
     r_BC, q_BC = log_r.exp(), log_q.exp()
     weights_B1 = r_BC.new_ones(len(r_BC), 1) if sample_weight is None else sample_weight.to(r_BC.dtype)[:, None]
     within_B = 1 - _correlations(r_BC, q_BC, torch.ones_like(r_BC[:1]), over=1)
-    columns = [all_rows(values) for values in (r_BC, q_BC, weights_B1)]
-    between = 1 - _correlations(*columns, over=0).mean()
+    all_r, all_q, all_weights = (all_rows(values) for values in (r_BC, q_BC, weights_B1))
+    between = 1 - _correlations(all_r, all_q, all_weights, over=0).mean()
     # Rows without weight say nothing, of the columns either: a batch of them has no loss.
-    share = columns[2].mean()
+    share = all_weights.mean()
     rows_B = beta * within_B * weights_B1[:, 0] + gamma * between * share
     return reduce_rows(temperature**2 * rows_B, None, reduction)
 

@@ -28,9 +28,9 @@ def attention(features_BCHW: Tensor, power: float) -> Tensor:
 
 def of_one_size(student_BCHW: Tensor, teacher_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps, the larger one averaged down to the other's size."""
-    height, wanted = student_BCHW.shape[2], teacher_BCHW.shape[2]
+    (height, width), (wanted, wanted_width) = student_BCHW.shape[2:], teacher_BCHW.shape[2:]
     if height > wanted:
-        return F.adaptive_avg_pool2d(student_BCHW, teacher_BCHW.shape[2:]), teacher_BCHW
+        return F.adaptive_avg_pool2d(student_BCHW, (wanted, wanted_width)), teacher_BCHW
     if height < wanted:
-        return student_BCHW, F.adaptive_avg_pool2d(teacher_BCHW, student_BCHW.shape[2:])
+        return student_BCHW, F.adaptive_avg_pool2d(teacher_BCHW, (height, width))
     return student_BCHW, teacher_BCHW

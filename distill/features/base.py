@@ -12,7 +12,8 @@ from torch import Tensor
 from tailmatch.errors import UserError
 from tailmatch.losses.base import LossModule
 
-One, Other = TypeVar("One"), TypeVar("Other")
+One = TypeVar("One")
+Other = TypeVar("Other")
 
 STAGES, PREACTIVATIONS = "stages", "preactivations"
 

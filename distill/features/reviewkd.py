@@ -77,8 +77,8 @@ def context_loss(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
     weights, losses = [1.0], [F.mse_loss(student_BCHW, teacher_BCHW)]
     for size in _SCALES:
         if size < student_BCHW.shape[2]:
-            smaller = (F.adaptive_avg_pool2d(features, size) for features in (student_BCHW, teacher_BCHW))
-            losses.append(F.mse_loss(*smaller))
+            small_student, small_teacher = (F.adaptive_avg_pool2d(x, size) for x in (student_BCHW, teacher_BCHW))
+            losses.append(F.mse_loss(small_student, small_teacher))
             weights.append(weights[-1] / 2)
     return sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)  # type: ignore[return-value]
 

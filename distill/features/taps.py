@@ -45,7 +45,7 @@ class Taps:
             return
         activation = network.get_submodule(stage.activation)
         if getattr(activation, "inplace", False):  # what is kept would be overwritten
-            activation.inplace = False
+            activation.inplace = False  # type: ignore[assignment]
             self._changed.append(activation)
         self._hooks.append(activation.register_forward_pre_hook(self._keep_input((PREACTIVATIONS, place))))
 
@@ -69,7 +69,7 @@ class Taps:
         for hook in self._hooks:
             hook.remove()
         for activation in self._changed:
-            activation.inplace = True
+            activation.inplace = True  # type: ignore[assignment]
         self._hooks, self._changed = [], []
 
     def _keep_output(self, key: Any) -> Callable[..., None]:
