@@ -3,6 +3,7 @@
 from inspect import unwrap
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tailmatch.declare import checks
@@ -12,7 +13,7 @@ from tailmatch.losses.collective import all_rows
 from tailmatch.losses.divergence import log_softmaxes
 from tailmatch.losses.modules import TeacherLoss
 
-_LEAST = 1e-8  # of a product of norms: a softmax without any spread has no direction
+_LEAST = 1e-4  # of a spread: a softmax without any has no direction
 
 
 @checks(DISTOptions)
@@ -47,21 +48,27 @@ def dist(
     log_r, log_q = log_softmaxes(student, teacher, temperature, detach_teacher, sample_weight, reduction)
     r_BC, q_BC = log_r.exp(), log_q.exp()
     weights_B1 = r_BC.new_ones(len(r_BC), 1) if sample_weight is None else sample_weight.to(r_BC.dtype)[:, None]
-    within_B = 1 - _correlations(r_BC, q_BC, torch.ones_like(r_BC[:1]), over=1)
+    within_B = _apart(r_BC, q_BC, torch.ones_like(r_BC[:1]), over=1)
     all_r, all_q, all_weights = (all_rows(values) for values in (r_BC, q_BC, weights_B1))
-    between = 1 - _correlations(all_r, all_q, all_weights, over=0).mean()
+    between = _apart(all_r, all_q, all_weights, over=0).mean()
     # Rows without weight say nothing, of the columns either: a batch of them has no loss.
     share = all_weights.mean()
     rows_B = beta * within_B * weights_B1[:, 0] + gamma * between * share
     return reduce_rows(temperature**2 * rows_B, None, reduction)
 
 
-def _correlations(one: Tensor, other: Tensor, weights: Tensor, over: int) -> Tensor:
-    """Pearson's correlations along an axis, each entry counting by its weight."""
+def _apart(one: Tensor, other: Tensor, weights: Tensor, over: int) -> Tensor:
+    """1 - corr along an axis, each entry counting by its weight: half the squared distance of the two directions.
+
+    In this form it is zero, with its gradient, where both are alike; what has no spread has no direction, and is zero
+    away from its like.
+    """
     total = weights.expand_as(one).sum(over, keepdim=True).clamp_min(1e-30)
-    one, other = (values - (weights * values).sum(over, keepdim=True) / total for values in (one, other))
-    spreads = [(weights * values.square()).sum(over).clamp_min(1e-30).sqrt() for values in (one, other)]
-    return (weights * one * other).sum(over) / (spreads[0] * spreads[1] + _LEAST)
+    directions = []
+    for values in (one, other):
+        centred = (values - (weights * values).sum(over, keepdim=True) / total) * weights.sqrt()
+        directions.append(F.normalize(centred, dim=over, eps=_LEAST))
+    return (directions[0] - directions[1]).square().sum(over) / 2
 
 
 class DIST(DISTOptions, TeacherLoss):

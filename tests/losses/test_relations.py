@@ -15,7 +15,7 @@ def test_it_is_the_correlations_of_rows_and_columns(beta: float, gamma: float, t
     rows = np.mean([1 - np.corrcoef(s, t)[0, 1] for s, t in zip(student, teacher, strict=True)])
     columns = np.mean([1 - np.corrcoef(s, t)[0, 1] for s, t in zip(student.T, teacher.T, strict=True)])
     loss = dist(batch.student, batch.teacher, beta=beta, gamma=gamma, temperature=temperature)
-    assert float(loss.detach()) == pytest.approx(temperature**2 * (beta * rows + gamma * columns), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(temperature**2 * (beta * rows + gamma * columns), rel=1e-9)
 
 
 def test_the_gradient_is_that_of_the_written_formula(batch) -> None:
@@ -25,7 +25,7 @@ def test_the_gradient_is_that_of_the_written_formula(batch) -> None:
     between = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(s.T, t.T, strict=True)]).mean()
     (16 * (2 - within - between)).backward()
     dist(own, batch.teacher).backward()
-    torch.testing.assert_close(own.grad, written.grad, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(own.grad, written.grad, rtol=1e-9, atol=1e-12)
 
 
 def test_samples_without_weight_are_as_if_they_were_not_there(batch) -> None:
