@@ -12,6 +12,9 @@ from tailmatch.errors import UserError
 from tailmatch.losses.collective import all_rows, global_sum, own_rows, process_count
 
 _LEAST = 1e-7
+_FEW = (
+    4  # times K: with so many images all products, and a choice of them, cost less than copying K rows for each image
+)
 
 
 class CRD(CRDOptions, FeatureMethod):
@@ -88,11 +91,16 @@ class CRD(CRDOptions, FeatureMethod):
         """
         anchor_BE = v_BE.detach().requires_grad_()
         with torch.enable_grad():
-            # All N products and a choice of them cost less than gathering K rows for each image.
-            h_BK = ((anchor_BE @ memory.T).gather(1, chosen_BK) / self.temperature).exp()
+            h_BK = (self._products(anchor_BE, memory, chosen_BK) / self.temperature).exp()
             loss = self._nce(h_BK / self._constant(constant, h_BK))
             (gradient_BE,) = torch.autograd.grad(loss, anchor_BE)
         return loss.detach() + ((v_BE - v_BE.detach()) * gradient_BE).sum()
+
+    def _products(self, anchor_BE: Tensor, memory: Tensor, chosen_BK: Tensor) -> Tensor:
+        """[B, K + 1]: each anchor times its chosen rows."""
+        if self.images <= _FEW * chosen_BK.shape[1]:
+            return (anchor_BE @ memory.T).gather(1, chosen_BK)
+        return (memory[chosen_BK] @ anchor_BE[:, :, None]).squeeze(2)
 
     @torch.no_grad()
     def _constant(self, which: int, h_BK: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ def crd(method: FeatureMethod, s: Activations, t: Activations) -> Tensor:
         chosen = torch.cat([INDEX[:, None], negatives], 1)
         scores = (torch.einsum("be,bke->bk", v, memory[chosen]) / 0.07).exp()
         scores = scores / (scores.detach().mean() * TRAINING_IMAGES)
-        noise = 6 / TRAINING_IMAGES
+        noise = method.negatives / TRAINING_IMAGES
         total = total - (scores[:, 0] / (scores[:, 0] + noise)).log().sum() / BATCH
         total = total - (noise / (scores[:, 1:] + noise)).log().sum() / BATCH
     return total
@@ -309,6 +309,15 @@ def test_crd_draws_images_of_other_classes_and_all_of_them() -> None:
     assert torch.equal(drawn, method.negatives_of(LABELS))
     method.steps += 1
     assert not torch.equal(drawn, method.negatives_of(LABELS))
+
+
+def test_crd_of_many_images_gathers_what_it_compares() -> None:
+    found = []
+    for compute in (lambda method, s, t: method(s, t, LABELS, INDEX), crd):
+        method, student = made("crd", negatives=2), activations("student", 1)  # many images for so few negatives
+        compute(method, student, activations("teacher", 2).detached()).backward()
+        found.append(student.pooled.grad)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-8)
 
 
 def test_crds_memory_is_indexed_by_image_and_goes_on_where_it_was() -> None:
