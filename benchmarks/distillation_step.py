@@ -1,29 +1,44 @@
-"""How much of a distillation step goes into the loss, at ImageNet-LT's batch of 128 and 1000 classes.
+"""Seconds and peak memory of a whole distillation step, for every method, on a pair of CIFAR-100 and one of ImageNet.
 
-    python benchmarks/distillation_step.py                 # CPU: ResNet-18 from a ResNet-18 on 64 x 64 pixels
-    python benchmarks/distillation_step.py --device cuda   # ResNet-50 from a ResNeXt-101-32x4d on 224 x 224 pixels
+    python benchmarks/distillation_step.py                      # one CPU thread; ImageNet's pair at 64 pixels
+    python benchmarks/distillation_step.py --device cuda        # the published batches and 224 pixels
+    python benchmarks/distillation_step.py --beside MDISTILLER  # and a checkout of megvii-research/mdistiller's steps
 
-The whole step is what `longtail` runs: teacher forward, student forward, both losses, class means, backward, SGD. The
-loss's part is timed alone on logits of the same shape, its backward to the student's logits included. Repetitions of
-both alternate, so that whatever else the machine does falls on both; medians are reported, by processor time on one CPU
-thread (which other programs hardly lengthen) and by events on a GPU. Written to results/distillation_step.json.
+The step is what `run.py distill` takes: the teacher's forward, the student's, both losses, class means, backward, SGD
+with momentum for the student and for what the method trains. All steps run on the same batch in one process;
+repetitions alternate in a changing order, so that whatever else the machine does falls on all of them, and medians are
+reported, by processor time on one CPU thread and by events on a GPU. A method's ratio to KD is the median of the ratios
+of each round. Peak memory is what was allocated at most beyond the networks, optimizers and images, one step alone.
+
+mdistiller's steps are its own classes around its own networks, beside ours in the same rounds; its loader draws CRD's
+negatives, which is not in its time and is in ours. Written to results/distillation_step.json, .md and .png
+(-cuda on a GPU).
 """
 
 import argparse
 import json
-import platform
+import os
+import random
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports every start and stop otherwise
 
 import torch
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout that is not installed
 
+from benchmarks.losses import device_name, peak_bytes, seconds
+from benchmarks.mdistiller_step import mdistiller_step
+from tailmatch.distill import FEATURE_METHODS, build_feature_method
+from tailmatch.distill.catalog import loss_of
+from tailmatch.distill.features.step import FeatureDistillation
+from tailmatch.distill.presets import published
 from tailmatch.distill.step import Distillation, FrozenTeacher
 from tailmatch.engine.device import Autocast
 from tailmatch.engine.optim import build_optimizer
@@ -32,100 +47,219 @@ from tailmatch.engine.profile import Profile
 from tailmatch.losses import build_label_loss, build_loss
 from tailmatch.models import build_model
 
-BATCH, CLASSES = 128, 1000
 RESULTS = Path(__file__).parent / "results"
-LOSSES = ("kl", "ikl", "gkl", "dkd")
+METHODS = ("kd", "dkd", "dkl", "ikl", "gkl", "dist", *FEATURE_METHODS)
+OF_THE_STEP = ("label_weight", "kd_weight", "kd_warmup_epochs")
+Step = Callable[[], None]
 
 
-class Step:
-    """One distillation step, whole, or its losses alone."""
+class Pair(NamedTuple):
+    """Two networks, and what they see."""
 
-    def __init__(self, loss: str, names: tuple[str, str], size: int, device: torch.device) -> None:
-        layout = torch.channels_last
-        teacher, self.student = (build_model(name, CLASSES).to(device, memory_format=layout) for name in names)
-        self.images = torch.randn(BATCH, 3, size, size, device=device).to(memory_format=layout)
-        self.labels = torch.randint(CLASSES, (BATCH,), device=device)
-        self.autocast = Autocast.pick("auto", device)
-        counts = (1280 * 256 ** -torch.linspace(0, 1, CLASSES)).int()
-        self.method = Distillation(
-            FrozenTeacher(teacher, self.autocast),
-            build_label_loss("balanced-softmax", counts).to(device),
-            build_loss(loss, CLASSES).to(device),
-        )
-        self.optimizer = build_optimizer(self.student.parameters(), OptimOptions(lr=1e-4))
-        self.profile = Profile(False, device)
-        self.student_logits = torch.randn(BATCH, CLASSES, device=device, requires_grad=True)
-        self.teacher_logits = torch.randn(BATCH, CLASSES, device=device)
-
-    def whole(self) -> None:
-        with self.autocast():
-            losses = self.method(self.student, self.images, self.labels, self.profile)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimizer.step()
-
-    def losses(self) -> None:
-        self.student_logits.grad = None
-        hard = self.method.label_loss(self.student_logits, self.labels)
-        divergence = self.method.loss(self.student_logits, self.teacher_logits, self.labels)
-        self.method.loss.observe(self.teacher_logits, self.labels)
-        (hard + divergence).backward()
+    dataset: str
+    teacher: str
+    student: str
+    classes: int
+    images: int
+    batch: int
+    pixels: int
 
 
-def seconds(function: Callable[[], None], device: torch.device) -> float:
-    if device.type != "cuda":
-        start = time.process_time()
-        function()
-        return time.process_time() - start
-    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    before.record()
-    function()
-    after.record()
-    torch.cuda.synchronize(device)
-    return before.elapsed_time(after) / 1000
+PAIRS = {
+    "cuda": (
+        Pair("cifar100", "resnet32x4", "resnet8x4", 100, 50_000, 64, 32),
+        Pair("imagenet", "resnet34", "resnet18", 1000, 1_281_167, 512, 224),
+    ),
+    "cpu": (
+        Pair("cifar100", "resnet32x4", "resnet8x4", 100, 50_000, 64, 32),
+        Pair("imagenet", "resnet34", "resnet18", 1000, 1_281_167, 32, 64),
+    ),
+}
 
 
-def measure(loss: str, names: tuple[str, str], size: int, device: torch.device, repeats: int) -> dict[str, Any]:
+class Batch(NamedTuple):
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    train_labels: Tensor
+
+
+def draw(pair: Pair, device: torch.device) -> Batch:
     torch.manual_seed(0)
-    step = Step(loss, names, size, device)
-    step.whole()
-    step.losses()
-    whole, alone = [], []
-    for _ in range(repeats):
-        whole.append(seconds(step.whole, device))
-        # The loss is short: several in a row, so that the clock's resolution does not show.
-        alone += [seconds(step.losses, device) for _ in range(5)]
-    step_ms, loss_ms = 1000 * statistics.median(whole), 1000 * statistics.median(alone)
-    return {"loss": loss, "step_ms": round(step_ms, 3), "loss_ms": round(loss_ms, 3), "share": loss_ms / step_ms}
+    train_labels = torch.randint(pair.classes, (pair.images,), device=device)
+    index = torch.randperm(pair.images, device=device)[: pair.batch]
+    images = torch.randn(pair.batch, 3, pair.pixels, pair.pixels, device=device)
+    return Batch(images, train_labels[index], index, train_labels)
+
+
+def our_step(name: str, pair: Pair, batch: Batch, teacher: nn.Module, precision: str) -> Step:
+    """One step of ours as a call."""
+    device = batch.images.device
+    student = build_model(pair.student, pair.classes).to(device)
+    constants = published(pair.dataset, pair.teacher, pair.student, name, standardised=False)
+    weights = {"label_weight": constants.get("label_weight", 1.0), "kd_weight": constants.get("kd_weight", 1.0)}
+    options = {option: value for option, value in constants.items() if option not in OF_THE_STEP}
+    label_loss = build_label_loss("cross-entropy", [1] * pair.classes).to(device)
+    autocast = Autocast.pick(precision, device)
+    frozen = FrozenTeacher(teacher, autocast)
+    method: Distillation | FeatureDistillation
+    if name in FEATURE_METHODS:
+        compares = build_feature_method(name, student, teacher, batch.images[:1], batch.train_labels, **options)
+        method = FeatureDistillation(frozen, student, label_loss, compares, **weights)
+    else:
+        loss = build_loss(loss_of(name), pair.classes, **options).to(device)
+        method = Distillation(frozen, label_loss, loss, **weights)
+    optimizer = build_optimizer([*student.parameters(), *method.parameters()], OptimOptions(lr=1e-4))
+    profile = Profile(False, device)
+    student.train()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast():
+            losses = method(student, batch.images, batch.labels, profile, batch.index)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+    batch = draw(pair, device)
+    teacher = build_model(pair.teacher, pair.classes).to(device).eval()
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    steps: dict[tuple[str, str], Step] = {}
+    makers = {"ours": lambda name: our_step(name, pair, batch, teacher, options.precision)}
+    if options.beside is not None:
+        makers["mdistiller"] = lambda name: mdistiller_step(options.beside, name, pair, batch)
+    for code, make in makers.items():
+        for name in options.methods:
+            rows[code, name] = {"pair": f"{pair.teacher} to {pair.student}", "code": code, "method": name}
+            try:
+                step = make(name)
+                step()  # warm up: allocator, kernels, the optimizer's buffers
+                rows[code, name]["peak_bytes"] = peak_bytes(step, device)
+            except (RuntimeError, KeyError, NotImplementedError) as error:
+                if code == "ours":
+                    raise
+                rows[code, name]["skipped"] = str(error).splitlines()[0][:120]
+                continue
+            steps[code, name] = step
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+    order = random.Random(0)
+    for _ in range(options.repeats):
+        for key in order.sample(list(steps), len(steps)):
+            times[key].append(seconds(steps[key], device))
+    for (code, name), found in times.items():
+        base = times[code, "kd"]
+        rows[code, name] |= {
+            "seconds": statistics.median(found),
+            "times_kd": statistics.median(own / kd for own, kd in zip(found, base, strict=True)),
+            "seconds_over_kd": statistics.median(own - kd for own, kd in zip(found, base, strict=True)),
+        }
+    return list(rows.values())
+
+
+def goals(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the steps are held to: the losses within 2 % of KD's step, features over KD no more than mdistiller's."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in dict.fromkeys(row["pair"] for row in rows):
+        of = {(row["code"], row["method"]): row for row in rows if row["pair"] == pair and "seconds" in row}
+        held: dict[str, Any] = {
+            f"{name}_times_kd": of["ours", name]["times_kd"] for name in ("ikl", "gkl") if ("ours", name) in of
+        }
+        for name in FEATURE_METHODS:
+            if ("ours", name) in of and ("mdistiller", name) in of:
+                ours, theirs = (of[code, name]["seconds_over_kd"] for code in ("ours", "mdistiller"))
+                held[f"{name}_over_kd"] = {"ours": ours, "mdistiller": theirs, "no_larger": ours <= theirs}
+        found[pair] = held
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| pair | code | method | ms a step | x KD | over KD, ms | peak MB |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        head = f"| {row['pair']} | {row['code']} | {row['method']} |"
+        if "skipped" in row:
+            lines.append(f"{head} not run: {row['skipped']} | | | |")
+            continue
+        over = 1e3 * row["seconds_over_kd"]
+        lines.append(
+            f"{head} {1e3 * row['seconds']:.1f} | {row['times_kd']:.3f} | {over:.1f} | {row['peak_bytes'] / 1e6:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def chart(rows: list[dict[str, Any]], path: Path, title: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pairs = list(dict.fromkeys(row["pair"] for row in rows))
+    figure, axes = pyplot.subplots(2, len(pairs), figsize=(6 * len(pairs), 8), layout="constrained", squeeze=False)
+    quantities = (("times_kd", 1.0, "step, times KD's"), ("peak_bytes", 1e-6, "peak memory, MB"))
+    for column, pair in enumerate(pairs):
+        of_pair = [row for row in rows if row["pair"] == pair and "seconds" in row]
+        names, codes = (list(dict.fromkeys(row[key] for row in of_pair)) for key in ("method", "code"))
+        for axis, (key, scale, label) in zip(axes[:, column], quantities, strict=True):
+            for shift, code in enumerate(codes):
+                places = [names.index(row["method"]) + 0.4 * shift for row in of_pair if row["code"] == code]
+                heights = [scale * row[key] for row in of_pair if row["code"] == code]
+                axis.bar(places, heights, width=0.38, label=code)
+            axis.set(ylabel=label, title=pair)
+            axis.set_xticks([place + 0.2 * (len(codes) - 1) for place in range(len(names))], names, rotation=60)
+            axis.grid(axis="y", alpha=0.3)
+            axis.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--pairs", nargs="+", choices=("cifar100", "imagenet"), default=["cifar100", "imagenet"])
+    parser.add_argument("--batch", type=int, help="instead of each pair's own")
+    parser.add_argument("--pixels", type=int, help="instead of the ImageNet pair's own")
+    parser.add_argument("--precision", default="fp32", help="of our steps; mdistiller's are in fp32")
+    parser.add_argument("--beside", type=Path, help="a checkout of mdistiller, whose steps are measured too")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the records go")
+    options = parser.parse_args()
+    options.methods = list(dict.fromkeys(["kd", *options.methods]))  # all others are beside it
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
+    options = arguments()
     device = torch.device(options.device)
     torch.set_num_threads(1)
-    on_gpu = device.type == "cuda"
-    names, size = (("resnext101_32x4d", "resnet50"), 224) if on_gpu else (("resnet18", "resnet18"), 64)
-    rows = [measure(loss, names, size, device, options.repeats) for loss in LOSSES]
-    print(f"{names[0]} -> {names[1]}, batch {BATCH}, {CLASSES} classes, {size} x {size} pixels, {device}")
-    print(f"{'loss':<8}{'step ms':>12}{'losses ms':>12}{'share':>9}")
-    for row in rows:
-        print(f"{row['loss']:<8}{row['step_ms']:>12.2f}{row['loss_ms']:>12.3f}{row['share']:>9.2%}")
+    pairs = [pair for pair in PAIRS[device.type] if pair.dataset in options.pairs]
+    pairs = [pair._replace(batch=options.batch or pair.batch) for pair in pairs]
+    if options.pixels is not None:
+        pairs = [pair if pair.dataset == "cifar100" else pair._replace(pixels=options.pixels) for pair in pairs]
+    rows = [row for pair in pairs for row in measure(pair, options, device)]
+    shapes = [f"{pair.teacher} to {pair.student}: batch {pair.batch}, {pair.pixels} pixels" for pair in pairs]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device_name(device)}, 1 thread"
+    title = f"{name}, torch {torch.__version__}, {options.precision}; {'; '.join(shapes)}"
+    text = f"{title}; median of {options.repeats}\n\n{table(rows)}\n"
+    print(text)
+    print(json.dumps(goals(rows), indent=2))
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = options.out / f"distillation_step{'-cuda' if device.type == 'cuda' else ''}"
     record = {
         "date": date.today().isoformat(),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if on_gpu else f"{platform.machine()} CPU, 1 thread",
-        "teacher": names[0],
-        "student": names[1],
-        "batch": BATCH,
-        "classes": CLASSES,
-        "pixels": size,
+        "device": name,
+        "precision": options.precision,
+        "repeats": options.repeats,
+        "pairs": [pair._asdict() for pair in pairs],
+        "goals": goals(rows),
         "rows": rows,
     }
-    path = RESULTS / f"distillation_step{'-cuda' if on_gpu else ''}.json"
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    stem.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    stem.with_suffix(".md").write_text(text)
+    chart(rows, stem.with_suffix(".png"), f"A step of distillation, {name}")
 
 
 if __name__ == "__main__":
