@@ -33,8 +33,8 @@ def summary(folder: RunFolder, result: dict[str, Any], baseline: dict[str, Any] 
 
 
 def table(rows: list[tuple[str, Accuracy]]) -> str:
-    """A line for each network and a column for each group of classes, in per cent."""
-    columns = (*GROUP_NAMES, "all")
+    """A line for each network and a column for each group of classes that there is, in per cent."""
+    columns = [column for column in (*GROUP_NAMES, "all") if any(accuracy[column] is not None for _, accuracy in rows)]
     width = max(len(name) for name, _ in rows) + 2
     lines = [f"  {'':<{width}}" + "".join(f"{column:>9}" for column in columns)]
     for name, accuracy in rows:

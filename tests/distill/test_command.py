@@ -39,6 +39,7 @@ def test_trains_a_teacher_and_the_student_alone_and_ends_in_their_table(
     assert "teacher: training cnn-digits" in said
     table = [line.split("  ")[1] for line in said.splitlines() if line.startswith("  ") and line[2] != " "]
     assert table[:3] == ["teacher cnn-digits", "wrn-digits without teacher", "wrn-digits"]
+    assert "few" not in said  # balanced classes have no tail
     assert "kd on digits, seed 0" in said
     (teacher,) = tmp_path.glob("teacher-digits-cnn-digits-*")
     (alone,) = tmp_path.glob("baseline-digits-wrn-digits-*")
