@@ -36,12 +36,39 @@ class FrozenTeacher:
         return logits_BC.float().clone()
 
 
-class LabelsOnly(nn.Module):
-    """The student without a teacher: the hard-label loss alone."""
+class Step(nn.Module):
+    """What every step has: a loss against the labels."""
 
     def __init__(self, label_loss: LabelLoss) -> None:
         super().__init__()
         self.label_loss = label_loss
+
+    def forward(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        profile: Profile,
+        index: Tensor | None = None,
+        epoch: int = 0,
+    ) -> dict[str, Tensor]:
+        """The terms of the loss.
+
+        Args:
+            index: which of the training images these are, [B].
+            epoch: the first is 0.
+        """
+        raise NotImplementedError  # pragma: no cover  (each step has its own)
+
+    def end_epoch(self) -> None:
+        """Nothing is collected over an epoch."""
+
+    def synchronize(self) -> None:
+        """Nothing is spread over processes."""
+
+
+class LabelsOnly(Step):
+    """The student without a teacher: the hard-label loss alone."""
 
     def forward(
         self,
@@ -57,21 +84,15 @@ class LabelsOnly(nn.Module):
         with profile("loss"):
             return {"supervised": self.label_loss(student_BC.float(), labels)}
 
-    def end_epoch(self) -> None:
-        """Nothing is collected over an epoch."""
 
-    def synchronize(self) -> None:
-        """Nothing is spread over processes."""
-
-
-class WeighedTerms(nn.Module):
+class WeighedTerms(Step):
     """The loss against the labels and that against the teacher, each with its weight."""
 
     def __init__(
         self, label_loss: LabelLoss, *, label_weight: float = 1.0, kd_weight: float = 1.0, warmup_epochs: float = 0.0
     ) -> None:
-        super().__init__()
-        self.label_loss, self.label_weight = label_loss, label_weight
+        super().__init__(label_loss)
+        self.label_weight = label_weight
         self.kd_weight, self.warmup_epochs = kd_weight, warmup_epochs
 
     def ramp(self, epoch: int) -> float:

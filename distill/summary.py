@@ -25,7 +25,10 @@ def summary(folder: RunFolder, result: dict[str, Any], baseline: dict[str, Any] 
     ]
     speed = result["images_per_second"]
     pace = f"{speed:,.0f} images/s, " if speed else ""
+    beside = result.get("method_parameters")
+    own = [("method's own", f"{beside:,} parameters, which the student does without")] if beside else []
     facts = [
+        *own,
         ("speed", f"{pace}{result['seconds']:.1f} s in all"),
         *where_to_look(folder.path),
     ]

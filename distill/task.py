@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tailmatch.analysis.groups import Groups
-from tailmatch.distill.features.step import FeatureDistillation
 from tailmatch.distill.images import Images
-from tailmatch.distill.step import Distillation, LabelsOnly
+from tailmatch.distill.step import Step
 from tailmatch.engine.card import Card
 from tailmatch.engine.evaluation import Accuracy, over_parts
 from tailmatch.engine.profile import Profile
@@ -59,7 +58,7 @@ class DistillTask(Task):
     images: Images
     model: nn.Module
     model_name: str
-    method: Distillation | FeatureDistillation | LabelsOnly
+    method: Step
     timetable: Timetable
     groups: Groups
     teacher: Teacher | None = None

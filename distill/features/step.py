@@ -47,9 +47,3 @@ class FeatureDistillation(WeighedTerms):
         with profile("loss"):
             hard = self.label_loss(student.logits.float(), labels)
             return self.terms(hard, self.method(student, teacher, labels, index), epoch)
-
-    def end_epoch(self) -> None:
-        """Nothing is collected over an epoch."""
-
-    def synchronize(self) -> None:
-        """Every process has the same state."""

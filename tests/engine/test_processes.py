@@ -39,11 +39,16 @@ RUNS = {
     "relative": "--algorithm adamatch --running-momentum 0.8 --add-on logit-adjust",
     "dash": "--algorithm dash --add-on logit-adjust-posthoc",
     "epochs": "--loss gkl --teacher-checkpoint TEACHER --label-loss ldam --drw 0.5 --sampler class-aware",
+    "features": "--method reviewkd --method.width 8 --teacher-checkpoint TEACHER",
     "second stage": "--stage2 crt --stage1 TEACHER --sampler square-root --label-loss class-balanced"
     " --epochs 2 --batch-size 96",
 }
 RESUMED = ["self-adaptive", "epochs"]
-LONGTAIL_RUNS = {"epochs": LONGTAIL, "second stage": ["longtail"]}
+LONGTAIL_RUNS = {
+    "epochs": LONGTAIL,
+    "features": ["distill", *LONGTAIL[1:]],
+    "second stage": ["longtail"],
+}
 
 pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
