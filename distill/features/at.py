@@ -23,7 +23,8 @@ class AT(ATOptions, FeatureMethod):
 
 def attention(features_BCHW: Tensor, power: float) -> Tensor:
     """[B, HW]: the mean of |features|^power over the channels, scaled to length one."""
-    return F.normalize(features_BCHW.abs().pow(power).mean(1).flatten(1))
+    powers = features_BCHW.square() if power == 2 else features_BCHW.abs().pow(power)
+    return F.normalize(powers.mean(1).flatten(1))
 
 
 def of_one_size(student_BCHW: Tensor, teacher_BCHW: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tailmatch.declare import build
+from tailmatch.declare import build, class_of, find
 from tailmatch.distill.features.base import FeatureMethod
 from tailmatch.distill.features.catalog import FEATURE_METHODS
 from tailmatch.distill.features.taps import shapes_of
@@ -32,11 +32,11 @@ def build_feature_method(
     Raises UserError, with the nearest allowed name, for an unknown name or option, for a value out of range, and for
     networks that the method cannot compare.
     """
-    shapes = {"student": shapes_of(student, images), "teacher": shapes_of(teacher, images)}
-    method: FeatureMethod = build(
-        "feature method", name, FEATURE_METHODS, {**shapes, "train_labels": train_labels}, options
-    )
-    method = method.to(images.device)
+    looks_at = class_of(find("feature method", name, FEATURE_METHODS)).looks_at
+    facts: dict[str, Any] = {"train_labels": train_labels}
+    for role, network in (("student", student), ("teacher", teacher)):
+        facts[role] = shapes_of(network, images, of_stages=bool(looks_at))
+    method: FeatureMethod = build("feature method", name, FEATURE_METHODS, facts, options).to(images.device)
     if process_count() > 1:
         for parameter in method.parameters():
             parameter.register_post_accumulate_grad_hook(_average)

@@ -87,11 +87,15 @@ class Taps:
         return keep
 
 
-def shapes_of(network: nn.Module, images: Tensor) -> FeatureShapes:
-    """The sizes of a network's features, by one pass of images such as it will see; it is left as it was."""
+def shapes_of(network: nn.Module, images: Tensor, of_stages: bool = True) -> FeatureShapes:
+    """The sizes of a network's features, by one pass of images such as it will see; it is left as it was.
+
+    Args:
+        of_stages: False leaves them out, for a network that names none.
+    """
     own = unwrapped(network)
     trained = [module for module in own.modules() if module.training]
-    taps = Taps(own, {STAGES})
+    taps = Taps(own, {STAGES} if of_stages else ())
     try:
         with torch.no_grad():
             found = taps(own.eval(), images)
@@ -99,7 +103,7 @@ def shapes_of(network: nn.Module, images: Tensor) -> FeatureShapes:
         taps.close()
         for module in trained:
             module.training = True
-    spread = tuple(_spread(own, stage) for stage in _after_the_stem(own))
+    spread = tuple(_spread(own, stage) for stage in (_after_the_stem(own) if of_stages else ()))
     stages = [tuple(features.shape[1:]) for features in found.stages]
     return FeatureShapes(tuple(stages), found.pooled.shape[1], spread)  # type: ignore[arg-type]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tailmatch.declare import build
 from tailmatch.distill import FEATURE_METHODS, Activations, FeatureMethod, FeatureShapes
+from tailmatch.distill.features.at import attention
 from tailmatch.distill.features.catalog import WEIGHTS
 from tailmatch.distill.features.ofd import negative_mean
 from tailmatch.errors import UserError
@@ -270,6 +271,12 @@ def test_half_precision_is_compared_in_float32(name: str) -> None:
         loss = method(*halves, LABELS, INDEX)
     assert loss.dtype == torch.float32
     assert loss.isfinite()
+
+
+def test_attention_of_another_power_is_of_magnitudes() -> None:
+    seen = torch.tensor([[[[1.0, -2.0]], [[-3.0, 1.0]]]])
+    found = attention(seen, 3.0)
+    torch.testing.assert_close(found, torch.tensor([[28.0, 9.0]]) / math.hypot(28, 9))
 
 
 def test_every_method_is_described_weighed_and_made_from_its_options() -> None:

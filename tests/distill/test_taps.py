@@ -96,6 +96,19 @@ def test_every_method_trains_a_student_of_another_kind(name: str, pair: tuple[st
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+def test_networks_without_stages_are_compared_by_their_pooled_features() -> None:
+    student, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(48, size), nn.Linear(size, 7)) for size in (5, 9))
+    images, labels, index = torch.randn(4, 3, 4, 4), torch.tensor([0, 1, 2, 3]), torch.arange(4)
+    for name in ("rkd", "pkt", "crd"):
+        method = build_feature_method(name, student, teacher, images[:1], torch.arange(10) % 7)
+        shown, seen = (Taps(network, method.looks_at)(network, images) for network in (student, teacher))
+        method(shown, seen, labels, index).backward()
+        assert student[1].weight.grad.any()
+        student.zero_grad()
+    with pytest.raises(UserError, match="does not name its stages"):
+        build_feature_method("at", student, teacher, images[:1], torch.arange(10) % 7)
+
+
 def test_networks_without_stages_are_refused_where_stages_are_compared() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
     assert Taps(model, ())(model, torch.randn(2, 3, 4, 4)).pooled.shape == (2, 48)
