@@ -100,7 +100,8 @@ class CRD(CRDOptions, FeatureMethod):
         """[B, K + 1]: each anchor times its chosen rows."""
         if self.images <= _FEW * chosen_BK.shape[1]:
             return (anchor_BE @ memory.T).gather(1, chosen_BK)
-        return (memory[chosen_BK] @ anchor_BE[:, :, None]).squeeze(2)
+        rows_BKE = memory.index_select(0, chosen_BK.flatten()).view(*chosen_BK.shape, -1)
+        return (rows_BKE @ anchor_BE[:, :, None]).squeeze(2)
 
     @torch.no_grad()
     def _constant(self, which: int, h_BK: Tensor) -> Tensor:
