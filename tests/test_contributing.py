@@ -88,6 +88,39 @@ def test_a_teacher_loss_with_an_option_is_a_row_and_a_file(checkout: Checkout) -
     checkout.bash("python -m pytest -q tests/losses/test_catalog.py tests/losses/test_numerics.py -k lorentz", "tests")
 
 
+FEATURE_METHOD = """
+
+@declares(FEATURE_METHODS, "moments", "distill.features.moments:Moments")
+class MomentsOptions(FeatureOptions):
+    \"""Squared error between the means of the pooled features.\"""
+
+    strength: float = number(1.0, "factor on the squared error", excluded=0)
+"""
+ITS_FEATURE_FILE = """
+from torch import Tensor
+
+from tailmatch.distill.features.base import Activations, FeatureMethod
+from tailmatch.distill.features.catalog import MomentsOptions
+
+
+class Moments(MomentsOptions, FeatureMethod):
+    def compare(self, student: Activations, teacher: Activations, labels: Tensor, index: Tensor) -> Tensor:
+        return self.strength * (student.pooled.mean(1) - teacher.pooled.mean(1)).square().mean()
+"""
+
+
+def test_a_method_that_compares_features_is_a_row_and_a_file(checkout: Checkout) -> None:
+    insert(checkout, "distill/features/catalog.py", FEATURE_METHOD)
+    insert(checkout, "distill/features/catalog.py", '    "moments": 3.0,\n', before='    "reviewkd": 1.0,\n')
+    (checkout.place / "distill/features/moments.py").write_text(ITS_FEATURE_FILE)
+    assert checkout.traces() == ["distill/features/catalog.py", "distill/features/moments.py"]
+    words = f"python run.py distill --method moments --method.strength 2 --baseline False {SHORT}"
+    checkout.bash(f"{words} --out runs/moments", "the method")
+    recorded = (checkout.place / "runs/moments/config.yaml").read_text()
+    assert "strength: 2.0" in recorded
+    assert "kd_weight: 3.0" in recorded
+
+
 LABEL_LOSS = """
 
 @declares(LABEL_LOSSES, "smoothed", "losses.smoothed:Smoothed")
