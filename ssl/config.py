@@ -130,4 +130,6 @@ class SSLConfig:
     def problems(self) -> list[str]:
         if self.run.eval_every != "epoch":
             return []
-        return ["eval_every epoch is for longtail: semi-supervised runs count steps alone; give their number."]
+        return [
+            "eval_every epoch is for longtail and distill: semi-supervised runs count steps alone; give their number."
+        ]

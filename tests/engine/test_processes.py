@@ -28,7 +28,8 @@ COMMON = ["--threads", "1", "--device", "cpu", "--log-every", "2", "--eval-every
 SSL = ["ssl", "--dataset", "digits-lt", "--steps", "6", "--batch-size", "8", "--unlabeled-ratio", "3"]
 LONGTAIL = ["longtail", "--dataset", "digits-lt", "--model", "cnn-digits", "--batch-size", "96", "--epochs", "2"]
 # Between them: all acceptances, alignments and add-ons with a state, the class means in both modes, a teacher of the
-# average, deferred re-weighting, a divisor over the batch, all samplers, a second stage.
+# average, deferred re-weighting, a divisor over the batch, all samplers, a second stage, what a method of distillation
+# trains beside the student, and what it keeps of every image.
 RUNS = {
     "curriculum": "--algorithm flexmatch --threshold 0.3 --loss ikl --loss.momentum 0.9"
     " --add-on darp --add-on.darp.start 0.3 --add-on.darp.every 2",
@@ -40,6 +41,7 @@ RUNS = {
     "dash": "--algorithm dash --add-on logit-adjust-posthoc",
     "epochs": "--loss gkl --teacher-checkpoint TEACHER --label-loss ldam --drw 0.5 --sampler class-aware",
     "features": "--method reviewkd --method.width 8 --teacher-checkpoint TEACHER",
+    "memories": "--method crd --method.negatives 64 --teacher-checkpoint TEACHER",
     "second stage": "--stage2 crt --stage1 TEACHER --sampler square-root --label-loss class-balanced"
     " --epochs 2 --batch-size 96",
 }
@@ -47,6 +49,7 @@ RESUMED = ["self-adaptive", "epochs"]
 LONGTAIL_RUNS = {
     "epochs": LONGTAIL,
     "features": ["distill", *LONGTAIL[1:]],
+    "memories": ["distill", *LONGTAIL[1:]],
     "second stage": ["longtail"],
 }
 
