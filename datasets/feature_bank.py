@@ -89,9 +89,9 @@ class FeatureBank:
             if kind == "plain" or self.views[kind]:
                 self._table(kind, torch.device("cpu"), torch.float32)
 
-    def logits(self, rows_n: Tensor) -> np.ndarray:
-        """float32 [n, C] the logits of the plain view, where the store holds any."""
-        return self._per_split(rows_n, lambda split, rows, _: self.store[split].logits(rows))
+    def logits(self, rows_n: Tensor, kind: str = "plain", view: int = 0) -> np.ndarray:
+        """float32 [n, C] the logits of a view, where the store holds any."""
+        return self._per_split(rows_n, lambda split, rows, _: self.store[split].logits(rows, kind, view))
 
     def digests(self, rows: Tensor) -> np.ndarray:
         """uint8 [n, 16]: by which images are told apart."""

@@ -4,11 +4,13 @@ One seed draws the random numbers of all images of a split at once, some tens of
 of its images. So whoever knows the seed sees the very view that a feature store was made of.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from tailmatch.datasets.strong_augment import STRONG_POOL, StrongAugment
-from tailmatch.datasets.weak_augment import WeakAugment
+from tailmatch.datasets.weak_augment import Moves, WeakAugment
 from tailmatch.engine.distributed import World
 
 TINY_IMAGE = 16
@@ -53,3 +55,17 @@ class SeededViews:
     def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
         """The views uint8 [B, C, H, W] of the images of that shape with the places `rows` int64 [B] in the split."""
         return self._augment.apply(images, self._draws.at(rows))  # type: ignore[arg-type]
+
+
+class SeveralWeakViews:
+    """Several weak views of each image of a split, one a seed: those of `SeededViews`, any of them in one batch."""
+
+    def __init__(self, augment: WeakAugment, images: int, seeds: Sequence[int]) -> None:
+        self._augment, self._images, self.count = augment, images, len(seeds)
+        draws = [augment.draw_all(images, torch.Generator().manual_seed(seed)) for seed in seeds]
+        mirrored = [draw.mirrored for draw in draws if draw.mirrored is not None]
+        self._draws = Moves(torch.cat([draw.shift for draw in draws], 1), torch.cat(mirrored) if mirrored else None)
+
+    def __call__(self, images: Tensor, rows: Tensor, views: Tensor) -> Tensor:
+        """uint8 [B, C, H, W]: of the image with the place `rows` [B] in the split, the view `views` [B]."""
+        return self._augment.apply(images, self._draws.at(views.cpu() * self._images + rows.cpu()))

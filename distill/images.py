@@ -23,7 +23,7 @@ from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.load import FileDataset
 from tailmatch.datasets.files.loader import ImageLoader
 from tailmatch.datasets.files.views import draws_of
-from tailmatch.datasets.seeded_views import views_of_part
+from tailmatch.datasets.seeded_views import SeveralWeakViews, views_of_part
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import batches_of
@@ -41,6 +41,12 @@ class Batch(NamedTuple):
     images: Tensor  # float [B, channels, H, W]
     labels: Tensor  # int64 [B]
     indices: Tensor  # int64 [B], which training images these are
+    views: Tensor | None = None  # int64 [B], which of the views that a teacher's store has of each
+
+    @property
+    def known_by(self) -> Tensor:
+        """By what a teacher in a store knows these images: int64 [B], or [B, 2] with their views."""
+        return self.indices if self.views is None else torch.stack([self.indices, self.views], 1)
 
 
 class Images(ABC):
@@ -88,6 +94,14 @@ class Images(ABC):
     def digests(self, split: str) -> NDArray[np.uint8]:
         """uint8 [N, 16], by which the images of a split are found in a store."""
 
+    def train_on(self, views: SeveralWeakViews, places: Tensor) -> None:
+        """Train on these views from now on, drawn anew at every step, instead of on any.
+
+        Args:
+            places: int64 [N] of each training image in the split that the views are of.
+        """
+        raise NotImplementedError("images in files have no digests, by which a store would be matched")
+
     def close(self) -> None:  # noqa: B027  (only readers of files have anything to close)
         """End what runs in the background."""
 
@@ -131,6 +145,7 @@ class ImagesInMemory(Images):
         self.labels = {name: images.labels for name, images in self._sets.items()}
         self._plain = plain_view(dataset)
         self._training = self._training_view(dataset, train_view)
+        self._stored: tuple[SeveralWeakViews, Tensor] | None = None
         self.features = None if dataset.features is None else dataset.features.described()
 
     def _training_view(self, dataset: Dataset, of_store: str) -> Callable[[Tensor, torch.Generator], Tensor]:
@@ -151,7 +166,16 @@ class ImagesInMemory(Images):
             images, labels = train.images[chosen], train.labels[chosen]
         with profile("augmentation"):
             # The 0 was a process's rank; it stays, so that earlier runs can be repeated.
-            return Batch(self._training(images, generator(self.seed, "views", step, 0)), labels, chosen)
+            draw = generator(self.seed, "views", step, 0)
+            if self._stored is None:
+                return Batch(self._training(images, draw), labels, chosen)
+            stored, places = self._stored
+            views = torch.randint(stored.count, (len(chosen) * self.world.size,), generator=draw)[self.world.part]
+            seen = stored(images, places[chosen.cpu()], views)
+            return Batch(self._plain(seen), labels, chosen, views.to(chosen.device))
+
+    def train_on(self, views: SeveralWeakViews, places: Tensor) -> None:
+        self._stored = (views, places)
 
     def split(self, name: str) -> Iterator[Tensor]:
         for images in self._sets[name].images.split(EVALUATED_AT_ONCE):

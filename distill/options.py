@@ -24,7 +24,7 @@ class TeacherOptions:
     """Run folder, .safetensors, or a PyTorch state dict; on the embedded digits a teacher is trained without one."""
     teacher_store: Path | None = None
     """Feature store of the same images: its logits are the teacher's, or with --teacher-checkpoint those of a run on
-    it. The teacher sees the plain view of each image."""
+    it. Students on images see its weak views, where it has any, with what the teacher said of them."""
     teacher_weights: Annotated[str, one_of([*WEIGHTS_FILES, TORCHVISION])] = "last"
     """Which weights: of a run folder those of its last step, or those that its validation images chose; without one,
     those that torchvision publishes of --teacher (torchvision:IMAGENET1K_V1 says which)."""

@@ -75,7 +75,7 @@ class DistillTask(Task):
     def step(self, model: nn.Module, step: int, profile: Profile) -> StepResult:
         batch = self.images.batch(step, profile)
         epoch = step // self.steps_per_epoch
-        losses = self.method(model, batch.images, batch.labels, profile, batch.indices, epoch)
+        losses = self.method(model, batch.images, batch.labels, profile, batch.known_by, epoch)
         scalars = {f"train/loss_{name}": loss.detach() for name, loss in losses.items()}
         return StepResult(torch.stack(list(losses.values())).sum(), scalars)
 
