@@ -6,6 +6,7 @@
 - and if you like `class_names` (words, [C]), `teacher_logits` [N, C], `method` (a word) and `seed` (an integer).
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def read_run(path: Path, grouping: Grouping, weights: str = "last") -> Run:
     if result or config:
         _check_finished(path, result)
         _check_types(path, result, config)
+        _check_metrics(path, result)
     file = path if is_file else path / PREDICTIONS[weights]
     if weights != "last" and (is_file or not file.is_file()):
         raise BrokenFile(
@@ -146,6 +148,16 @@ def _check_types(path: Path, result: Mapping[str, Any], config: Mapping[Any, Any
     for name, value in config.items():
         if not isinstance(name, str) or not _is_option(value):
             raise BrokenFile(path / "config.yaml", f"{str(name)[:60]} has a value that no option has")
+
+
+def _check_metrics(path: Path, result: Mapping[str, Any]) -> None:
+    file, checksum = path / "metrics.jsonl", result.get("metrics_sha256")
+    if checksum is not None and file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
+        raise BrokenFile(
+            file,
+            "is damaged, or was changed: its bytes do not have the checksum in result.json; copy it again, or remove "
+            "it to go on without its curves",
+        )
 
 
 def _is_option(value: Any, within: bool = False) -> bool:

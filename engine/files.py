@@ -1,13 +1,16 @@
 """Files that are either whole or not there: written beside, flushed to the disk, then renamed into place."""
 
+import errno
 import json
 import os
 import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tailmatch.checksums import as_bytes, sealed_json
 from tailmatch.errors import UserError
 
 
@@ -27,6 +30,25 @@ _SPECIAL: dict[str, Callable[[Path], bool]] = {
     "a folder": Path.is_dir,
     "no plain file": lambda path: path.exists() and not path.is_file(),
 }
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """A file to be read; a pipe or a device in its place is refused at once, where opening it would wait for a writer.
+
+    Raises:
+        OSError: if it cannot be opened, or is no plain file.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    return file
+
+
+def read_plain(path: str | Path) -> bytes:
+    """All of a file; raises as `open_plain`."""
+    with open_plain(path) as file:
+        return file.read()
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -53,12 +75,21 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8; bytes of a file's name that are none stand in it as \\udcff."""
-    write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_atomically(path, lambda file: file.write(as_bytes(text)))
+
+
+# For people and programs: indented, and without the NaN that JSON does not have.
+_JSON: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "allow_nan": False, "default": str}
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON for people and programs: indented, and without the NaN that JSON does not have."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """JSON that other programs read too, or that has a checksum elsewhere."""
+    write_text(path, json.dumps(value, **_JSON) + "\n")
+
+
+def write_sealed_json(path: Path, entries: Mapping[str, Any]) -> None:
+    """JSON with its own checksum, which `guarded_text.read_json` compares and leaves out."""
+    write_text(path, sealed_json(entries, **_JSON))
 
 
 def plain_name(words: str) -> str:

@@ -68,15 +68,16 @@ class Trainer:
         self.checkpoint_every = run.checkpoint_every or self.eval_every
         self.examination = Examination(task, self.weights, self.autocast, folder, world.is_main)
         self.step, self.seconds, self.training_seconds, self.steps_here = 0, 0.0, 0.0, 0
+        self._training_seconds_before = 0.0
         self.recent = RecentSteps()
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
     def fit(self) -> dict[str, Any]:
         """Train to the last step and write the result; returns what result.json says."""
-        self._restore()
+        metrics_checksum = self._restore()
         if self.world.is_main:
-            self.folder.open_metrics(self.step)
+            self.folder.open_metrics(self.step, metrics_checksum)
             self._write_result("running")
             if self.step == 0:
                 self.task.begin(self.folder.path)
@@ -231,21 +232,22 @@ class Trainer:
             "initial": self.initial,
             "evaluations": self.examination.evaluations.rows,
             "recent": recent,
+            "metrics": self.folder.metrics_checksum(),
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
         }
         save_checkpoint(self.folder.checkpoints, self.step, state)
 
-    def _restore(self) -> None:
-        self._training_seconds_before = 0.0
+    def _restore(self) -> str | None:
+        """Go on from the newest checkpoint, if there is one; returns the checksum of the metrics up to there."""
         found = load_newest(self.folder.checkpoints)
         if found is None:
-            return
+            return None
         step, state, remarks = found
         for remark in remarks:
             print(remark)
         try:
-            self._take_up(step, state)
+            return self._take_up(step, state)
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
@@ -253,7 +255,7 @@ class Trainer:
                 "from another run or another version: start a new run with another --out."
             ) from error
 
-    def _take_up(self, step: int, state: Mapping[str, Any]) -> None:
+    def _take_up(self, step: int, state: Mapping[str, Any]) -> str | None:
         if not 0 <= step <= self.task.steps:
             raise ValueError(f"they are of step {step}, and the run has {self.task.steps}")
         self.step = step
@@ -267,13 +269,14 @@ class Trainer:
         self.seconds, self.training_seconds = float(state["seconds"]), float(state["training_seconds"])
         self._training_seconds_before = self.training_seconds
         set_random_state(state["random"], self.device)  # all processes began with the same, too
+        return state.get("metrics")
 
     def _answer(self, asked: Asked) -> None:
         """Several processes can only stop or save together, and meet for it as often as for a row of metrics."""
         if self.world.size > 1 and self.step % self.run.log_every:
             return
         stop, save = any_of_processes([asked.stop, asked.save], self.device)
-        if stop:
+        if stop and self.step < self.task.steps:
             self._interrupt()
         elif save:
             asked.save = False
@@ -282,8 +285,6 @@ class Trainer:
                 print(f"Saved after step {self.step}; the run goes on.", flush=True)
 
     def _interrupt(self) -> None:
-        if self.step == self.task.steps:
-            return
         self._save()
         if self.world.is_main:
             self.folder.close("interrupted")

@@ -1,6 +1,8 @@
 """The run folder: everything a run leaves behind, readable without this package."""
 
+import hashlib
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -18,7 +20,8 @@ import torch
 from torch import Tensor
 
 from tailmatch import __version__
-from tailmatch.engine.files import write_atomically, write_json, write_text
+from tailmatch.checksums import sealed_yaml
+from tailmatch.engine.files import write_atomically, write_sealed_json, write_text
 from tailmatch.engine.locks import RUN_LOCK, locked
 from tailmatch.engine.program import program_name
 from tailmatch.engine.recorded import is_finished, read_mapping, result_of
@@ -37,6 +40,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
+        self._written = hashlib.sha256()
         self._trackers: list[Tracker] = []
         self.show_in((), {})
 
@@ -89,7 +93,7 @@ class RunFolder:
         return is_finished(self.path)
 
     def write_config(self, text: str) -> None:
-        write_text(self.config_file, text)
+        write_text(self.config_file, sealed_yaml(text))
 
     def write_environment(self, device: torch.device, seed: int, world_size: int, **extra: Any) -> None:
         """Where and with what the run was made."""
@@ -108,7 +112,7 @@ class RunFolder:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **extra,
         }
-        write_json(self.path / "environment.json", environment)
+        write_sealed_json(self.path / "environment.json", environment)
 
     def refuse_other_data(self, fingerprint: str, store: str | None = None) -> None:
         """Refuse to go on with other images than the run was begun with, or with another store of them, as after a
@@ -127,7 +131,8 @@ class RunFolder:
             )
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        write_json(self.path / "result.json", {"schema": SCHEMA, **result})
+        whole = {"metrics_sha256": self.metrics_checksum()} if result.get("status") == "finished" else {}
+        write_sealed_json(self.path / "result.json", {"schema": SCHEMA, **result, **whole})
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -135,20 +140,42 @@ class RunFolder:
         """Where the metrics are to be shown besides TensorBoard (trackers.py), with the run's configuration."""
         self._track, self._config = tuple(track), dict(config)
 
-    def open_metrics(self, from_step: int) -> None:
-        """Start (or go on with) the metrics; rows after `from_step` belong to a run that was cut off and go."""
+    def open_metrics(self, from_step: int, checksum: str | None = None) -> None:
+        """Start (or go on with) the metrics; rows after `from_step` belong to a run that was cut off and go.
+
+        Args:
+            checksum: what `metrics_checksum` was after that step; None: not known.
+
+        Raises:
+            UserError: if the rows up to that step are not those that were written.
+        """
         rows = [row for row in _read_rows(self._metrics) if row["step"] <= from_step]
-        write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        self._written = hashlib.sha256(text.encode())
+        if self._metrics.exists() and checksum not in (None, self._written.hexdigest()):
+            raise UserError(
+                f"{self._metrics} is damaged, or was changed: its rows up to step {from_step} do not have the checksum "
+                "in the checkpoint; put a copy back, or remove it to go on without the curves so far."
+            )
+        write_text(self._metrics, text)
         self._trackers = open_trackers(self._track, self.path, from_step, self._config)
 
     def log(self, step: int, seconds: float, values: Mapping[str, float | None]) -> None:
         """One row of metrics.jsonl, and the same under the same names wherever the run is shown."""
-        row = {"step": step, "seconds": round(seconds, 3), **values}
+        line = json.dumps({"step": step, "seconds": round(seconds, 3), **values}) + "\n"
         with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(line)
+        self._written.update(line.encode())
         known = {tag: value for tag, value in values.items() if value is not None}
         for tracker in self._trackers:
             tracker.log(step, known)
+
+    def metrics_checksum(self) -> str:
+        """SHA-256 of metrics.jsonl so far, whose rows are on the disk from here on."""
+        if self._metrics.exists():
+            with self._metrics.open("rb") as file:
+                os.fsync(file.fileno())
+        return self._written.hexdigest()
 
     def close(self, status: str) -> None:
         """The run ended like this; nothing where that was said before."""

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from tailmatch.engine.files import write_json
+from tailmatch.engine.files import write_sealed_json
 from tailmatch.engine.recorded import read_mapping
 from tailmatch.errors import UserError
 
@@ -185,7 +185,7 @@ def _numbers(result: Mapping[str, Any], prefix: str = "result") -> Iterator[tupl
 
 
 def _remember(folder: Path, name: str, run_id: str) -> None:
-    write_json(folder / _IDS, {**read_mapping(folder / _IDS), name: run_id})
+    write_sealed_json(folder / _IDS, {**read_mapping(folder / _IDS), name: run_id})
 
 
 def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:

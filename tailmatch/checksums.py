@@ -1,8 +1,10 @@
 """Checksums of the files that later commands trust: one flipped bit is noticed, wherever in the file it is.
 
 A safetensors file of ours has the entry `tailmatch_sha256` in its header's `__metadata__`: the SHA-256 of the whole
-file, with these 64 digits as zeros. (The shards of a feature store have `sha256` instead, of the bytes after the
-header: it follows from the store's card and is compared with what it must be.) Files of other programs have none.
+file, with these 64 digits as zeros. JSON of ours has the same as its first entry, and a recorded configuration in a
+comment on its first line, so that whoever changes one on purpose can take the line out. (The shards of a feature store
+have `sha256` instead, of the bytes after the header: it follows from the store's card and is compared with what it must
+be.) Files of other programs have none.
 """
 
 import hashlib
@@ -11,10 +13,14 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ENTRY = "tailmatch_sha256"
 _NOT_YET = "0" * 64
 _WRITTEN = re.compile(rb'"tailmatch_sha256":"([^"]{64})"')
+# JSON's first entry, or the comment `# NAME: DIGITS`, whose name and signs may be damaged too.
+_IN_TEXT = re.compile(rb'(?:\{\s*"|..)(.{16})(?:": "|..)(.{64})', re.DOTALL)
+_DIGITS = re.compile(rb"[0-9a-f]{64}")
 _LONGEST_HEADER = 100_000_000  # as safetensors itself allows
 _PIECE = 1 << 22
 
@@ -69,6 +75,44 @@ def verify_safetensors(path: Path) -> bool:
         if checksum.hexdigest().encode() != text[place:end]:
             raise Damaged("its bytes do not have the checksum in its header")
     return True
+
+
+def sealed_json(entries: Mapping[str, Any], **form: Any) -> str:
+    """Names and values as JSON (of this form, see `json.dumps`), with the text's own checksum before them."""
+    return _filled_in(json.dumps({ENTRY: _NOT_YET, **entries}, **form) + "\n")
+
+
+def sealed_yaml(text: str) -> str:
+    """A YAML text with its own checksum in a comment before it."""
+    return _filled_in(f"# {ENTRY}: {_NOT_YET} (of this file; a copy to change does without this line)\n{text}")
+
+
+def verify_text(content: bytes) -> bool:
+    """Whether a text has a checksum, which is then that of its bytes.
+
+    Raises:
+        Damaged: if it is not.
+    """
+    found = _IN_TEXT.match(content)
+    if found is None or (found[1] != ENTRY.encode() and not _DIGITS.fullmatch(found[2])):
+        return False
+    start, end = found.span(2)
+    checksum = hashlib.sha256(content[:start] + _NOT_YET.encode() + content[end:])
+    if found[1] != ENTRY.encode() or checksum.hexdigest().encode() != found[2]:
+        raise Damaged(
+            f"is damaged, or was changed: its bytes do not have the checksum in it (copy it again; where the change is "
+            f"meant, take the line with {ENTRY} out)"
+        )
+    return True
+
+
+def _filled_in(text: str) -> str:
+    return text.replace(_NOT_YET, hashlib.sha256(as_bytes(text)).hexdigest(), 1)
+
+
+def as_bytes(text: str) -> bytes:
+    """UTF-8; bytes of a file's name that are none stand in it as \\udcff."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def verify_zip(path: Path) -> bool:

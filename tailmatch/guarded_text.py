@@ -1,5 +1,7 @@
 """YAML and JSON from files that anybody may have written: of bounded size, depth and repetition, and of plain values.
 
+Where a text has a checksum (checksums.py), it is compared.
+
 YAML may say "the same again" of a part, and again of that: nine lines are a billion values. Brackets within brackets
 exhaust the stack of the parsers. Both are counted here before anything is built.
 """
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+
+from tailmatch.checksums import ENTRY, Damaged, verify_text
 
 LONGEST_YAML = 1 << 20
 LONGEST_JSON = 1 << 26
@@ -47,7 +51,7 @@ def text_of(path: Path, longest: int) -> str:
     """A file's text.
 
     Raises:
-        Unreadable: if it is no file, longer than so many bytes, or not UTF-8.
+        Unreadable: if it is no file, longer than so many bytes, not UTF-8, or has another checksum than it says.
         OSError: if it cannot be opened.
     """
     if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
@@ -57,7 +61,10 @@ def text_of(path: Path, longest: int) -> str:
     if len(content) > longest:
         raise Unreadable(f"is longer than the {longest:,} bytes that are read of such a file")
     try:
+        verify_text(content)
         return content.decode("utf-8")
+    except Damaged as error:
+        raise Unreadable(str(error)) from None
     except UnicodeDecodeError as error:
         raise Unreadable(f"is not a text file in UTF-8 (byte {error.start})") from None
 
@@ -73,8 +80,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path, longest: int = LONGEST_JSON) -> Any:
-    """A JSON file's values; raises as `read_yaml`."""
-    return json_values(text_of(path, longest))
+    """A JSON file's values, without its checksum; raises as `read_yaml`."""
+    content = json_values(text_of(path, longest))
+    if isinstance(content, dict):
+        content.pop(ENTRY, None)
+    return content
 
 
 def yaml_nodes(text: str) -> Any:

@@ -55,7 +55,9 @@ _is_accuracy = _mapping_to(_is_share)
 _ids = _list_of(_is_whole)
 _WORD, _WHOLE, _NUMBER = (_is_word, "a word"), (_is_whole, "a whole number"), (_is_number, "a number")
 _ENTRIES: dict[str, tuple[Check, str]] = {
-    **dict.fromkeys(("task", "name", "dataset", "algorithm", "method", "loss", "model", "status", "error"), _WORD),
+    **dict.fromkeys(
+        ("task", "name", "dataset", "algorithm", "method", "loss", "model", "status", "error", "metrics_sha256"), _WORD
+    ),
     **dict.fromkeys(("seed", "steps", "total_steps"), _WHOLE),
     **dict.fromkeys(("seconds", "images_per_second"), _NUMBER),
     "accuracy": (_mapping_to(_is_accuracy), "names and values: of each kind the accuracies, 0 to 1, by group"),

@@ -6,25 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from tailmatch.checksums import Damaged, verify_safetensors, verify_zip
-from tailmatch.engine.card import Card
 from tailmatch.engine.checkpoint import load_checkpoint, load_newest, load_weights, save_checkpoint, save_weights
+from tailmatch.engine.config import read_recipe, to_yaml
+from tailmatch.engine.files import write_sealed_json
+from tailmatch.engine.recorded import result_of
+from tailmatch.engine.records import RunFolder
 from tailmatch.errors import UserError
+from tailmatch.guarded_text import Unreadable, read_json, read_yaml
 from tailmatch.models.state_file import read_state
-
-CARD = Card(
-    task="ssl",
-    dataset="digits",
-    model="digits-cnn",
-    class_names=("zero", "öne"),
-    channels=1,
-    image_size=8,
-    mean=(0.5,),
-    std=(0.25,),
-)
-STATE = {"fc.weight": torch.arange(6.0).view(2, 3), "bn.num_batches_tracked": torch.tensor(7)}
+from tailmatch.ssl.config import SSLConfig
+from tests.small_files import CARD, RESULT, STATE, is_state
 
 
 def flips(path: Path, every: int = 1):  # type: ignore[no-untyped-def]
@@ -34,10 +29,6 @@ def flips(path: Path, every: int = 1):  # type: ignore[no-untyped-def]
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
         yield place
     path.write_bytes(whole)
-
-
-def same(state: dict[str, torch.Tensor]) -> bool:
-    return state.keys() == STATE.keys() and all(torch.equal(state[name], STATE[name]) for name in STATE)
 
 
 def test_a_flipped_bit_in_weights_is_refused_or_changes_nothing(tmp_path: Path) -> None:
@@ -51,7 +42,7 @@ def test_a_flipped_bit_in_weights_is_refused_or_changes_nothing(tmp_path: Path) 
             named += str(path) in str(error)
         else:
             assert card == CARD, place
-            assert same(state), place
+            assert is_state(state), place
             passed += 1
     assert passed < 100, "only what names the checksum, and digits that are none any more"
     assert passed + named == path.stat().st_size
@@ -81,23 +72,23 @@ def test_a_flipped_bit_in_a_teacher_is_refused_or_changes_nothing(tmp_path: Path
         except UserError as error:
             named += str(path) in str(error)
         else:
-            assert same(state), place
+            assert is_state(state), place
     assert named > 100
 
 
 def test_files_of_other_programs_need_no_checksum(tmp_path: Path) -> None:
     save_file(STATE, tmp_path / "theirs.safetensors", {"format": "pt"})
     assert not verify_safetensors(tmp_path / "theirs.safetensors")
-    assert same(read_state(tmp_path / "theirs.safetensors").state)
+    assert is_state(dict(read_state(tmp_path / "theirs.safetensors").state))
     torch.save(STATE, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     assert not verify_zip(tmp_path / "old.pt")
-    assert same(read_state(tmp_path / "old.pt").state)
+    assert is_state(dict(read_state(tmp_path / "old.pt").state))
 
 
 def test_other_programs_read_what_has_a_checksum(tmp_path: Path) -> None:
     save_weights(tmp_path / "ours.safetensors", STATE, CARD)
     assert verify_safetensors(tmp_path / "ours.safetensors")
-    assert same(load_file(tmp_path / "ours.safetensors"))
+    assert is_state(load_file(tmp_path / "ours.safetensors"))
 
 
 def test_several_entries_of_the_header_keep_their_order(tmp_path: Path) -> None:
@@ -150,3 +141,72 @@ def test_an_npz_file_is_a_zip_archive(tmp_path: Path) -> None:
     path.write_bytes(whole[:200] + bytes([whole[200] ^ 4]) + whole[201:])
     with pytest.raises(Damaged, match=r"the bytes of numbers\.npy in it do not have their checksum"):
         verify_zip(path)
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_in_json_of_ours_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_sealed_json(path, RESULT)
+    for place in flips(path):
+        with pytest.raises(Unreadable):
+            read_json(path)
+        assert result_of(tmp_path) == {}, place
+    assert read_json(path) == RESULT
+    assert result_of(tmp_path)["status"] == "finished"
+
+
+def test_a_flipped_bit_in_a_recorded_configuration_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(to_yaml(SSLConfig(), "ssl"))
+    for place in flips(folder.config_file):
+        with pytest.raises(UserError) as refusal:
+            read_recipe(SSLConfig(), folder.config_file, "ssl")
+        assert str(folder.config_file) in str(refusal.value), place
+    assert read_recipe(SSLConfig(), folder.config_file, "ssl") == SSLConfig()
+
+
+def test_a_changed_configuration_says_what_to_do_and_is_read_once_that_is_done(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(to_yaml(SSLConfig(), "ssl"))
+    first, _, others = folder.config_file.read_text().partition("\n")
+    folder.config_file.write_text(f"{first}\n{others.replace('seed: 0', 'seed: 3')}")
+    with pytest.raises(UserError, match=r"or was changed: .* take the line with tailmatch_sha256 out"):
+        read_recipe(SSLConfig(), folder.config_file, "ssl")
+    folder.config_file.write_text(others.replace("seed: 0", "seed: 3"))
+    assert read_recipe(SSLConfig(), folder.config_file, "ssl").run.seed == 3
+
+
+def test_texts_without_a_checksum_are_read(tmp_path: Path) -> None:
+    """Of earlier versions, of other programs, and of people."""
+    for text in ('{"schema": 1}', '{"a_name_16_long_": "' + "word " * 20 + '"}', '{"' + "ab" * 8 + '": 3}', "[]", "{}"):
+        (tmp_path / "file.json").write_text(text)
+        assert read_json(tmp_path / "file.json") == yaml.safe_load(text)
+    (tmp_path / "file.yaml").write_text(
+        "# sixteen letters : and so on, up to eighty signs and more of them in this line\nlr: 1\n"
+    )
+    assert read_yaml(tmp_path / "file.yaml") == {"lr": 1}
+
+
+def test_damaged_curves_are_not_gone_on_with(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.open_metrics(0)
+    for step in range(1, 5):
+        folder.log(step, step / 3, {"train/loss": 1 / step})
+    checksum, path = folder.metrics_checksum(), tmp_path / "metrics.jsonl"
+    folder.log(5, 2.0, {"train/loss": 0.1})
+    folder.close("interrupted")
+    whole = path.read_bytes()
+    rows_of_5 = len(whole) - whole.rindex(b"\n", 0, -1)
+    for place in range(0, len(whole) - rows_of_5, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"metrics\.jsonl is damaged, or was changed: its rows up to step 4"):
+            RunFolder(tmp_path).open_metrics(4, checksum)
+        assert len(path.read_bytes()) == len(whole), "nothing is lost"
+    path.unlink()
+    RunFolder(tmp_path).open_metrics(4, checksum)  # as the sentence says: it goes on without them
+    assert path.read_bytes() == b""
+    path.write_bytes(whole)
+    RunFolder(tmp_path).open_metrics(4, checksum)
+    assert path.read_bytes() == whole[: len(whole) - rows_of_5 + 1]

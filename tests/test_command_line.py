@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--threads", "1", "--device", "cpu", "--steps", "6", "--batch-size", "4", "--lr", "0.03"]
 TINY += ["--eval-every", "3", "--log-every", "2"]
 SSL = ["ssl", "--loss", "ikl", *TINY]
-TIMINGS = ("seconds", "train/images_per_second", "images_per_second")
+TIMINGS = ("seconds", "train/images_per_second", "images_per_second", "metrics_sha256", "tailmatch_sha256")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -178,7 +178,9 @@ def test_the_printed_configuration_reads_back_to_itself(words: list[str], tmp_pa
 
 def test_a_run_folder_is_a_recipe(finished: Path, tmp_path: Path, capsys: Capture) -> None:
     assert command("ssl", "--config", str(finished), "--print-config") == 0
-    assert capsys.readouterr().out == (finished / "config.yaml").read_text(encoding="utf-8")
+    checksum, _, recorded = (finished / "config.yaml").read_text(encoding="utf-8").partition("\n")
+    assert capsys.readouterr().out == recorded
+    assert checksum.startswith("# tailmatch_sha256: ")
     assert command("ssl", "--config", str(finished), "--out", str(tmp_path / "again")) == 0
     assert contents(tmp_path / "again") == contents(finished)  # the same seed, the same run
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tailmatch.cli import main
 from tailmatch.datasets import load_dataset
 from tailmatch.errors import UserError
+from tailmatch.guarded_text import read_json
 from tailmatch.ssl.api import configure, train
 
 CLASSES = {"ant": 9, "beetle": 4, "great tit": 2}
@@ -127,7 +128,7 @@ def test_a_resumed_run_refuses_another_split(
     Path("fold0.txt").write_text("0\n1\n2\n9\n14\n")
     call = ("ssl", "--dataset", "folder", "--data-root", "shots", "--labeled-indices", "fold0.txt", *SMALL)
     assert main([str(word) for word in (*call, "--out", "run")]) == 0
-    result = json.loads(Path("run/result.json").read_text())
+    result = read_json(Path("run/result.json"))
     Path("run/result.json").write_text(json.dumps({**result, "status": "running"}))
     Path("fold0.txt").write_text("0\n1\n3\n9\n14\n")
     assert "was begun on other images or another split" in refusal(capsys, "ssl", "--resume", "run")

@@ -7,7 +7,7 @@ from typing import Any
 
 from tailmatch.datasets.files.file_set import FileSet, parse_list
 from tailmatch.datasets.files.layout import located
-from tailmatch.engine.files import write_json
+from tailmatch.engine.files import read_plain, write_sealed_json
 from tailmatch.errors import UserError
 from tailmatch.guarded_text import Unreadable, read_json
 
@@ -39,7 +39,7 @@ class Record:
     """The folder of smaller copies beside the record, if they are complete."""
 
     def write(self, folder: Path) -> None:
-        write_json(folder / RECORD, {"schema": SCHEMA, **asdict(self)})
+        write_sealed_json(folder / RECORD, {"schema": SCHEMA, **asdict(self)})
 
     @classmethod
     def read(cls, folder: Path, dataset: str) -> "Record":
@@ -71,7 +71,7 @@ class Record:
         row = self.lists[split]
         path = folder / row.file
         try:
-            content = path.read_bytes()
+            content = read_plain(path)
         except OSError as error:
             raise UserError(
                 f"{path} cannot be read ({error.strerror}); run `data prepare {self.dataset}` again."

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tailmatch.engine.files import write_json
+from tailmatch.engine.files import write_sealed_json
 from tailmatch.engine.recorded import is_finished, result_of
 from tailmatch.engine.suite.grid import GridRun
 from tailmatch.engine.suite.suite_file import Value
@@ -72,7 +72,7 @@ def write_choices(
             ],
         }
     record = {"schema": SCHEMA, "trials": study.tuning.trials, "seeds": list(study.tuning.seeds), "methods": methods}
-    write_json(path, record)
+    write_sealed_json(path, record)
 
 
 def described(study: Study, chosen: Mapping[str, Trial], folder: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from tailmatch import __version__
-from tailmatch.engine.files import write_json
+from tailmatch.engine.files import write_sealed_json
 from tailmatch.engine.locks import locked
 from tailmatch.engine.program import program_name
 from tailmatch.engine.suite.choice import FILE as CHOICES
@@ -191,7 +191,7 @@ def _write_record(
         "cores": core_count(),
         "versions": {"tailmatch": __version__, "python": sys.version.split()[0], "torch": _version("torch")},
     }
-    write_json(suite.folder / "suite.json", record)
+    write_sealed_json(suite.folder / "suite.json", record)
 
 
 def same_call() -> str:

@@ -19,6 +19,7 @@ from tailmatch.datasets.prepare.fetch import git_blob
 from tailmatch.engine.command_line import parse
 from tailmatch.engine.sampling import EpochPlan
 from tailmatch.errors import UserError
+from tailmatch.guarded_text import read_json
 from tests.datasets.miniature_imagenet import (
     SYNSETS,
     TEST_PER_CLASS,
@@ -241,7 +242,7 @@ def test_several_processes_do_the_same(miniature: Miniature) -> None:
 def test_an_altered_list_or_record_is_refused_later(miniature: Miniature) -> None:
     assert prepared(miniature) == 0
     folder = miniature.root / "tailmatch" / "imagenet-lt"
-    record = json.loads((folder / "prepared.json").read_text())
+    record = read_json(folder / "prepared.json")
     for changed, message in (
         ({**record, "schema": 99}, "written by another version"),
         ({**record, "dataset": "places-lt"}, "is of places-lt, not of imagenet-lt"),

@@ -138,7 +138,7 @@ def toy_trainer() -> Callable[..., Trainer]:
 @pytest.fixture(scope="session")
 def contents() -> Callable[[Path], dict[str, object]]:
     """What a run leaves behind, without what depends on the clock."""
-    timings = ("seconds", "train/images_per_second", "images_per_second")
+    timings = ("seconds", "train/images_per_second", "images_per_second", "metrics_sha256", "tailmatch_sha256")
 
     def read(path: Path) -> dict[str, object]:
         rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]

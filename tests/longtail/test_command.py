@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from tailmatch.engine.checkpoint import checkpoints, load_checkpoint
 from tailmatch.engine.distributed import World
+from tailmatch.guarded_text import read_json
 from tailmatch.longtail.build import build_task
 from tailmatch.longtail.config import LabelLossOptions, LongtailConfig, MethodOptions
 from tailmatch.longtail.resolve import resolved
@@ -75,7 +76,7 @@ def test_a_resumed_run_finds_the_baseline_it_began_with(
     words = ("--loss", "kl", "--teacher-checkpoint", plain_run, "--baseline", "--epochs", 1, "--warmup", 0)
     assert longtail(*words, "--out", run) == 0
     (baseline,) = tmp_path.glob("baseline-*")
-    result = json.loads((run / "result.json").read_text())
+    result = read_json(run / "result.json")
     (run / "result.json").write_text(json.dumps(result | {"status": "running"}))
     capsys.readouterr()
     assert longtail("--resume", run) == 0

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tailmatch.cli import main
+from tailmatch.guarded_text import read_json
 from tailmatch.models import build_model
 from tests.longtail.conftest import Longtail
 
@@ -59,7 +60,7 @@ def test_a_resumed_run_needs_the_file_until_its_first_checkpoint(
     assert longtail(*words, "--out", tmp_path / "whole") == 0
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
-    result = json.loads((cut / "result.json").read_text())
+    result = read_json(cut / "result.json")
     (cut / "result.json").write_text(json.dumps(result | {"status": "running"}))
     sorted(cut.glob("checkpoints/step_*"))[-1].unlink()
     early = tmp_path / "early"
