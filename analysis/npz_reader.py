@@ -53,7 +53,12 @@ class NpzReader:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype[Any]] = {}
         with self._archive() as archive:
-            for name in (entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")):
+            for entry in archive.namelist():
+                if not entry.endswith(".npy"):  # something else, unless its name is damaged: it stands there twice
+                    with _guard(path, entry):
+                        archive.open(entry).close()
+                    continue
+                name = entry.removesuffix(".npy")
                 with _member(archive, name) as member:
                     self.shapes[name], self.dtypes[name] = member.shape, member.dtype
         if not self.shapes:

@@ -11,6 +11,7 @@ from tailmatch.analysis.run_folder import RUN_FILES, Grouping, is_run_folder, re
 from tailmatch.analysis.runs import Run
 from tailmatch.analysis.sections import test_samples
 from tailmatch.analysis.tuning import FILE as TUNING
+from tailmatch.analysis.tuning import unreadable
 
 _NOT_RUNS = ("checkpoints", "tensorboard")
 _TRIALS = "tune"
@@ -48,6 +49,7 @@ def read_runs(
     # One after another: the passes over the logits are many short calls, and threads gained nothing when measured.
     found = [attempt(place) for place in places]
     problems += [one for one in found if isinstance(one, Problem)]
+    problems += [Problem(path, reason) for path, reason in unreadable([place.parent for place in places])]
     runs, repeated = _once_per_seed([one for one in found if isinstance(one, Run)])
     return runs, problems + repeated
 

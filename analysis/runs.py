@@ -150,13 +150,14 @@ class Run:
         return int((2 * steps > steps.max()).sum())
 
     def class_means(self) -> Array | None:
-        """The class-wise mean predictions [C, C] that IKL and GKL kept, from the newest checkpoint that can be read.
+        """The class-wise mean predictions [C, C] that IKL and GKL kept, from the newest checkpoint.
 
-        None for selected weights: what was kept when they were chosen is no longer known.
+        None where that is damaged: those of an earlier one are others. None too for selected weights: what was kept
+        when they were chosen is no longer known.
         """
         if self.weights != "last":
             return None
-        for checkpoint in sorted(self.path.glob("checkpoints/step_*.safetensors"), key=_step, reverse=True):
+        for checkpoint in sorted(self.path.glob("checkpoints/step_*.safetensors"), key=_step)[-1:]:
             for array in _tensors(checkpoint, "class_means.means").values():
                 if array.shape == (self.num_classes, self.num_classes):
                     return array

@@ -1,6 +1,6 @@
 """How a suite's methods were tuned: read from the `tuning.json` beside their runs, and told beside their results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 
 from tailmatch.analysis.runs import Method
 from tailmatch.analysis.table import Cell, Table, cell, table_of
-from tailmatch.guarded_text import read_json
+from tailmatch.guarded_text import Unreadable, read_json
 
 FILE = "tuning.json"
 
@@ -65,6 +65,21 @@ def _tuned_runs(path: Path) -> dict[str, Tuned]:
             found |= dict.fromkeys(method["runs"], tuned)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+    return found
+
+
+def unreadable(folders: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The `tuning.json` in these folders that cannot be read, and why not; without one of them nothing is said."""
+    found = []
+    for path in sorted({folder / FILE for folder in folders}):
+        try:
+            read_json(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found.append((path, f"cannot be read ({error.strerror})"))
+        except Unreadable as error:
+            found.append((path, str(error)))
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tailmatch.analysis.groups import Groups
 from tailmatch.analysis.reading import find_runs, read_runs
 from tailmatch.analysis.run_folder import Grouping
 from tailmatch.analysis.runs import Run
+from tailmatch.engine.files import write_sealed_json
 
 from .synthetic import group_accuracy, write_run
 
@@ -124,10 +126,37 @@ def test_curves_end_at_a_line_cut_off(tmp_path: Path) -> None:
     assert len(read_one(folder).metrics_frame) == 20
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_record_of_the_tuning_is_named_and_the_runs_are_read_without_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", loss="ikl")
+    write_sealed_json(tmp_path / "tuning.json", {"seeds": [8], "methods": {}})
+    assert read_runs([tmp_path])[1] == []
+    path = tmp_path / "tuning.json"
+    path.write_text(path.read_text().replace("8", "9", 1))
+    runs, (problem,) = read_runs([tmp_path])
+    assert len(runs) == 1
+    assert problem.path == path
+    assert "is damaged, or was changed" in problem.reason
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace("0.", "1.", 1), lambda text: text[:-3]])
+def test_damaged_curves_are_named(change: Callable[[str], str], tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    file = folder / "metrics.jsonl"
+    change_result(folder, metrics_sha256=sha256(file.read_bytes()).hexdigest())
+    assert len(read_one(folder).metrics_frame) == 20
+    file.write_text(change(file.read_text()))
+    (problem,) = read_runs([folder])[1]
+    assert problem.path == file
+    assert "do not have the checksum in result.json" in problem.reason
+    file.unlink()
+    assert read_one(folder).metrics_frame.empty
+
+
+def test_a_damaged_checkpoint_has_no_class_means_and_those_of_an_earlier_step_are_others(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", loss="ikl", class_means=True)
-    (folder / "checkpoints" / "step_10000.safetensors").write_bytes(b"not whole")
     assert read_one(folder).class_means() is not None
+    (folder / "checkpoints" / "step_10000.safetensors").write_bytes(b"not whole")
+    assert read_one(folder).class_means() is None
 
 
 def test_groups_are_the_recorded_ones_unless_asked_otherwise(tmp_path: Path) -> None:
