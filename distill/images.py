@@ -9,7 +9,6 @@ Shape suffixes: B images of a step, N of a whole split.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from tailmatch.datasets.seeded_views import SeveralWeakViews, views_of_part
 from tailmatch.datasets.weak_augment import Normalize, WeakAugment
 from tailmatch.engine.distributed import World
 from tailmatch.engine.evaluated import batches_of
+from tailmatch.engine.files import read_plain
 from tailmatch.engine.profile import Profile
 from tailmatch.engine.sampling import EvalPlan, Plan
 from tailmatch.engine.seeding import generator
@@ -244,7 +244,7 @@ class ImagesInFiles(Images):
 
     def pictures(self, split: str, indices: Tensor) -> Tensor:
         files = self._files[split]
-        return torch.stack([self._view(Path(files.path(i)).read_bytes(), draws_of(0, 0, i)) for i in indices.tolist()])
+        return torch.stack([self._view(read_plain(files.path(i)), draws_of(0, 0, i)) for i in indices.tolist()])
 
     def digests(self, split: str) -> NDArray[np.uint8]:
         raise UserError(

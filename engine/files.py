@@ -32,7 +32,7 @@ _SPECIAL: dict[str, Callable[[Path], bool]] = {
 }
 
 
-def open_plain(path: str | Path) -> BinaryIO:
+def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
     """A file to be read; a pipe or a device in its place is refused at once, where opening it would wait for a writer.
 
     Raises:
@@ -41,11 +41,11 @@ def open_plain(path: str | Path) -> BinaryIO:
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        raise OSError(errno.EINVAL, "it is no plain file", os.fspath(path))
     return file
 
 
-def read_plain(path: str | Path) -> bytes:
+def read_plain(path: str | os.PathLike[str]) -> bytes:
     """All of a file; raises as `open_plain`."""
     with open_plain(path) as file:
         return file.read()

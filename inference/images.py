@@ -6,7 +6,6 @@ Shape suffixes: N images, C channels, H and W pixels.
 import io
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from tailmatch.datasets.files.views import EvalView
 from tailmatch.datasets.one_image import check_depth, square_pixels
 from tailmatch.datasets.weak_augment import Normalize
 from tailmatch.engine.card import Card
+from tailmatch.engine.files import read_plain
 from tailmatch.errors import UserError
 
 OneImage: TypeAlias = str | os.PathLike[str] | Image.Image
@@ -71,7 +71,7 @@ class Preprocess:
     def of_file(self, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         """uint8 [C, size, size] of an image file."""
         try:
-            data = Path(path).read_bytes()
+            data = read_plain(path)
             with Image.open(io.BytesIO(data)) as opened:
                 check_depth(opened)
                 if self._view is None:

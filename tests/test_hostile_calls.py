@@ -9,8 +9,13 @@ import pytest
 
 from tailmatch.cli import main
 from tailmatch.datasets import load_dataset
-from tailmatch.datasets.files.file_set import images_below
-from tailmatch.engine.files import write_text
+from tailmatch.datasets.files.file_set import FileSet, images_below
+from tailmatch.datasets.files.loader import ImageLoader
+from tailmatch.datasets.files.record import ListRecord, Record
+from tailmatch.datasets.files.views import EvalView
+from tailmatch.datasets.prepare.verify import fault
+from tailmatch.engine.files import read_plain, write_text
+from tailmatch.engine.sampling import EvalPlan
 from tailmatch.errors import UserError
 
 Capture = pytest.CaptureFixture[str]
@@ -50,6 +55,7 @@ WORDS = {
     "longtail --drw x": "--drw must be a number or null, got 'x'.",
     "runs --jsn": "Unknown option --jsn of `",
     "data": "Expected one of {prepare, check, list}; see `",
+    "data --action imagenet-lt": "Unrecognized options: --action, imagenet-lt; see `",
     "predict": "Missing from ",
     "export run": "Missing from ",
     "data prepare imagenet --root . --timeout inf": "timeout must be above 0 and at most 86,400 seconds, got inf.",
@@ -152,6 +158,25 @@ def test_a_folder_with_a_pipe_among_its_images_is_read_without_it(tmp_path: Path
         os.mkfifo(tmp_path / label / "f.png")
     dataset = load_dataset("folder", tmp_path)
     assert len(dataset.train) + len(dataset.test) == 10
+
+
+def test_a_pipe_where_a_listed_image_or_a_list_was_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    begun = time.perf_counter()
+    with pytest.raises(OSError, match="it is no plain file"):
+        read_plain(tmp_path / "pipe")
+    files = FileSet.of(tmp_path, ["pipe"], [0])
+    with (
+        ImageLoader(files, EvalView(), EvalPlan(images=1, batch_size=1), 1) as loader,
+        pytest.raises(UserError, match=r"The image .*pipe cannot be read \(it is no plain file\)"),
+    ):
+        loader.batch(0)
+    assert fault(str(tmp_path), "pipe", pixels=True) == "it is no plain file"
+    row = ListRecord(file="pipe", sha256="0" * 64, images=1)
+    record = Record(dataset="imagenet-lt", root=".", lists={"train": row}, places={}, class_names=("a",))
+    with pytest.raises(UserError, match=r"pipe cannot be read \(it is no plain file\); run `data prepare"):
+        record.files(tmp_path, tmp_path, "train")
+    assert time.perf_counter() - begun < 20
 
 
 LISTS = "[{}]".format(", ".join(f"0.{number}1" for number in range(1, 60)))

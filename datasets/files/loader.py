@@ -9,7 +9,6 @@ Shape suffixes: B images, C channels, H and W pixels.
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tailmatch.datasets.files.decode import reason_of
 from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.views import View, draws_of
+from tailmatch.engine.files import read_plain
 from tailmatch.engine.sampling import Draws, Plan
 from tailmatch.errors import UserError
 
@@ -154,7 +154,7 @@ class _DecodedBatches(Dataset[Any]):
         for row, (index, draw) in enumerate(zip(batch.indices.tolist(), batch.draws.tolist(), strict=True)):
             path = self.files.path(index)
             try:
-                data = Path(path).read_bytes()
+                data = read_plain(path)
                 images[row] = self.view(data, draws_of(self.seed, draw, index))
             except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
                 # An exception would arrive with the worker's whole traceback as its message.

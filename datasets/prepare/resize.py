@@ -11,6 +11,7 @@ from PIL import Image
 
 from tailmatch.datasets.files.decode import Picture, reason_of
 from tailmatch.datasets.prepare.crew import failures
+from tailmatch.engine.files import read_plain
 from tailmatch.errors import UserError
 
 
@@ -41,7 +42,7 @@ def resize_one(root: str, target: str, path: str, *, short_side: int, quality: i
         return None
     beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        copy = smaller(Path(root, path).read_bytes(), short_side, quality)
+        copy = smaller(read_plain(Path(root, path)), short_side, quality)
         try:
             beside.write_bytes(copy)
             beside.replace(place)

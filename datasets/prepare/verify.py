@@ -7,6 +7,7 @@ from pathlib import Path
 from tailmatch.datasets.files.decode import Picture, jpeg_header, reason_of
 from tailmatch.datasets.prepare.config import Verify
 from tailmatch.datasets.prepare.crew import failures
+from tailmatch.engine.files import open_plain
 
 _HEAD = 1 << 14
 
@@ -26,7 +27,7 @@ def unreadable(root: Path, paths: Sequence[str], verify: Verify, workers: int, t
 def fault(root: str, path: str, *, pixels: bool) -> str | None:
     """Why an image cannot be read; None if it can."""
     try:
-        with Path(root, path).open("rb") as file:
+        with open_plain(Path(root, path)) as file:
             head = file.read(_HEAD)
             if not pixels and jpeg_header(head) is not None and file.seek(0, 2) > _HEAD:
                 file.seek(-2, 2)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ from tailmatch.datasets.files.file_set import FileSet
 from tailmatch.datasets.files.load import FileDataset, load_file_dataset
 from tailmatch.datasets.files.views import EvalView
 from tailmatch.datasets.load import load_dataset
+from tailmatch.engine.files import read_plain
 from tailmatch.errors import UserError
 from tailmatch.features.embed.backbone import Data, Preprocessing
 from tailmatch.features.embed.config import EmbedConfig
@@ -102,7 +102,7 @@ class InFiles:
     def _one(self, index: int, view: EvalView) -> tuple[bytes, Tensor]:
         path = self._files.path(index)
         try:
-            content = Path(path).read_bytes()
+            content = read_plain(path)
             return digest_of(content), view.centre(Picture(content).decode())
         except (OSError, ValueError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
             raise UserError(
