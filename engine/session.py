@@ -15,7 +15,7 @@ from tailmatch.engine.loop import Trainer
 from tailmatch.engine.records import RunFolder
 from tailmatch.engine.schedule import Schedule
 from tailmatch.engine.seeding import seed_everything
-from tailmatch.engine.stopping import Interrupted, ignore_save_signals
+from tailmatch.engine.stopping import Interrupted, save_signals_ignored
 from tailmatch.engine.task import Task
 from tailmatch.engine.trackers import refuse_missing
 from tailmatch.errors import UserError
@@ -168,19 +168,19 @@ def run_training(
     if config.call.print_config:
         print(to_yaml(config, task_name), end="")
         return 0
-    ignore_save_signals()
-    session = Session(config, task_name, run_name)
-    if config.call.dry_run:
-        print(session.dry_run(build))
+    with save_signals_ignored():
+        session = Session(config, task_name, run_name)
+        if config.call.dry_run:
+            print(session.dry_run(build))
+            return 0
+        try:
+            outcome = train(session)
+        except Interrupted as stopped:
+            print(stopped)
+            return 130
+        if session.world.is_main:
+            print(summary(*outcome))
         return 0
-    try:
-        outcome = train(session)
-    except Interrupted as stopped:
-        print(stopped)
-        return 130
-    if session.world.is_main:
-        print(summary(*outcome))
-    return 0
 
 
 def _settled(config: Any, task: Task) -> Any:

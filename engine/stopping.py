@@ -8,7 +8,8 @@ SIGUSR1                   the state is saved, and the run goes on
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -42,11 +43,20 @@ def _save_signals() -> list[signal.Signals]:
     return [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
 
 
-def ignore_save_signals() -> None:
-    """Where there is nothing to save yet: the system would end the process for a signal that nobody takes."""
+@contextmanager
+def save_signals_ignored() -> Iterator[None]:
+    """Around a run, where there is nothing to save yet: the system would end the process for a signal nobody takes.
+
+    Afterwards they are the caller's again.
+    """
+    before: dict[signal.Signals, Any] = {}
     with suppress(ValueError):  # not the main thread
-        for number in _save_signals():
-            signal.signal(number, signal.SIG_IGN)
+        before |= {number: signal.signal(number, signal.SIG_IGN) for number in _save_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Asked:

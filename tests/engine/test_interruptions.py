@@ -76,6 +76,23 @@ def test_sigusr1_saves_and_the_run_goes_on(
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal")
+@pytest.mark.parametrize("words", [["--steps", "2"], ["--lr", "1e30", "--steps", "30"]])
+def test_a_run_leaves_the_signals_of_its_caller_as_they_were(words: list[str], tmp_path: Path) -> None:
+    """One that comes to its end, and one whose loss does not."""
+    taken: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: taken.append(number))
+    try:
+        code = main(
+            ["ssl", *words, "--batch-size", "4", "--threads", "1", "--device", "cpu", "--out", f"{tmp_path}/run"]
+        )
+        assert code == (0 if "2" in words else 2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert taken == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="no such signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_an_end_of_the_session_saves_and_stops(number: int, tmp_path: Path, toy_trainer: MakeTrainer) -> None:

@@ -28,12 +28,7 @@ def started(folder: Path, torchrun: str) -> "subprocess.Popen[bytes]":
         (folder / name).chmod(0o755)
     environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2"}
     environment["SLURM_JOB_NODELIST"] = "node-[1-2]"
-    # A run within these tests leaves the signal ignored, and a shell cannot trap what was ignored when it began.
-    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    try:
-        return subprocess.Popen(["bash", "job.sh", "ssl", "--out", "a run"], cwd=folder, env=environment)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    return subprocess.Popen(["bash", "job.sh", "ssl", "--out", "a run"], cwd=folder, env=environment)
 
 
 def test_a_job_whose_time_is_up_saves_and_waits_for_its_next_turn(tmp_path: Path) -> None:
