@@ -35,10 +35,11 @@ def parsed(config_type: Any, words: Sequence[str], program: str, **more: Any) ->
 def _sentence(config_type: Any, words: Sequence[str], program: str, said: str) -> str:
     """The first word that is at fault, by our own options; in tyro's words where these find none."""
     known = _known(config_type)
+    has_actions = known.pop("--action", None) is not None  # it stands without a name, and has options of its own
     for name, values, inline in _grouped(words):
         option = known.get(name)
         if option is None:
-            if name not in ("-h", "--help") and not any(of.name == "action" for of in known.values()):
+            if name not in ("-h", "--help") and not has_actions:
                 return f"Unknown option {name} of `{program}`.{nearest(name, known)} `{program} --help` lists them."
         elif problem := _problem(name, option, values, inline):
             return problem
