@@ -2,45 +2,62 @@
 
     python benchmarks/kill_and_resume.py --kills 100
 
-The kills fall in turn on a run of ssl, one of longtail (which trains its teacher first) and a suite. Each is a SIGKILL
-of all its processes, within milliseconds of a random step, and counts only where it hit a run that had gone on and was
-not finished; then the same command goes on. Weights, accuracies and metrics have to be equal to the last bit. The
-record goes into results/reliability.json.
+Two in five fall on a run of ssl, two on one of longtail (which trains its teacher first), one on a suite of four runs.
+Each is a SIGKILL of all their processes, within milliseconds of a random step, and counts only where it hit a run that
+had gone on and was not finished; then the same command goes on. Weights, accuracies and metrics have to be equal to the
+last bit. The record goes into results/reliability.json, where those of another kind (--of) stay as they are.
+
+They are spread over all steps: before each kill the processes may do a random number of them, on average so many that
+the last kill falls near the end. The smallest networks will do, since what is killed is the loop around them. Every
+process is a fork of this one, which has done the imports and nothing else: those are most of a life otherwise. The runs
+of a suite are programs of their own, as always.
 """
 
 import argparse
 import json
 import os
 import random
+import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from reliability import ROOT, record
+import sklearn.datasets  # noqa: F401
+import torch._dynamo
+import torch.utils.tensorboard  # noqa: F401
+from reliability import ROOT, record, recorded
+
+import tailmatch.longtail.command
+import tailmatch.ssl.command  # noqa: F401
+from tailmatch.cli import main as tailmatch_main
 
 TIMINGS = ("seconds", "train/images_per_second")
 SUITE = """task: ssl
 seeds: [0]
-options: {dataset: digits-lt, batch_size: 8, steps: STEPS, log_every: 1, checkpoint_every: 10}
+options: {dataset: digits-lt, batch_size: 8, steps: STEPS, log_every: 1, checkpoint_every: 5}
 runs:
   - algorithm: [fixmatch, freematch]
     add_on: [null, daso]
 """
+SHARES = {"ssl": 2, "longtail": 2, "suite": 1}
+TINY = ["--model", "cnn-digits", "--teacher", "cnn-digits", "--batch-size", "32"]
 
 
 def command(kind: str, steps: int, place: Path) -> list[str]:
-    run, common = [sys.executable, str(ROOT / "run.py")], ["--log-every", "1", "--checkpoint-every", "10"]
+    common = ["--log-every", "1", "--checkpoint-every", "5"]
     common += ["--threads", "1", "--device", "cpu", "--out", str(place / "run"), "--resume"]
     if kind == "ssl":
-        return [*run, "ssl", "--loss", "ikl", "--batch-size", "32", "--steps", str(steps), *common]
+        return ["ssl", "--loss", "ikl", "--batch-size", "8", "--steps", str(steps), *common]
     if kind == "longtail":
         words = ["--dataset", "digits-lt", "--loss", "gkl", "--label-loss", "ldam", "--drw", "0.5"]
-        return [*run, "longtail", *words, "--steps", str(steps), *common]
+        return ["longtail", *words, *TINY, "--steps", str(steps), *common]
     (place / "small.yaml").write_text(SUITE.replace("STEPS", str(steps)))
-    return [*run, "suite", str(place / "small.yaml"), "--jobs", "1", "--threads", "1", "--out", str(place / "suite")]
+    return ["suite", str(place / "small.yaml"), "--jobs", "1", "--threads", "1", "--out", str(place / "suite")]
 
 
 def run_folders(place: Path) -> list[Path]:
@@ -99,24 +116,44 @@ def family(process: int) -> list[int]:
     return [process, *(one for child in found for one in family(child))]
 
 
-def live(words: list[str], place: Path, after: int | None, draw: random.Random) -> dict[str, object] | None:
+def forked(words: list[str], said: int) -> int:
+    """The number of a process that carries out this command line, and says what it says there."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            os.setsid()
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            sys.argv = [str(ROOT / "run.py"), *words]  # what a suite starts its runs with
+            code = tailmatch_main(words)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return process
+
+
+def live(words: list[str], place: Path, after: int | None, draw: random.Random) -> dict[str, Any] | None:
     """Start or go on, and kill all of it after so many steps of its own; None where it came to its end."""
     look, begun = Look(place), time.perf_counter()
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = 0
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(words, env=environment, stdout=said, stderr=subprocess.STDOUT)
-        while process.poll() is None:
+        process = forked(words, said.fileno())
+        while not ended:
             if after is not None and sum(look.own_steps().values()) >= after:
                 time.sleep(draw.uniform(0.0, 0.05))  # anywhere within a step, an evaluation or a checkpoint
-                for number in family(process.pid):
+                for number in family(process):
                     os.kill(number, signal.SIGKILL)
                 break
             time.sleep(0.02)
-        process.wait()
-        if process.returncode not in (0, -signal.SIGKILL):
+            ended, state = os.waitpid(process, os.WNOHANG)
+        code = os.waitstatus_to_exitcode(state if ended else os.waitpid(process, 0)[1])
+        if code not in (0, -signal.SIGKILL):
             said.seek(0)
-            raise SystemExit(f"it ended by itself with code {process.returncode}:\n{said.read()}")
-    if process.returncode == 0:
+            raise SystemExit(f"it ended by itself with code {code}:\n{said.read()}")
+    if code == 0:
         return None
     hit = [run for run in look.own_steps() if status(run) != "finished"]
     return {
@@ -141,15 +178,18 @@ def what_is_left(place: Path) -> dict[str, object]:
     }
 
 
-def tried(kind: str, kills: int, steps: int, base: Path, draw: random.Random) -> dict[str, object]:
+def tried(kind: str, kills: int, steps: int, base: Path, draw: random.Random) -> dict[str, Any]:
     peaceful, killed = base / f"{kind}-peaceful", base / f"{kind}-killed"
     for place in (peaceful, killed):
         place.mkdir()
     live(command(kind, steps, peaceful), peaceful, None, draw)
-    words, hits, missed = command(kind, steps, killed), [], 0
-    # Steps since a checkpoint are done again, so that a life of fewer steps than lie between two brings nothing.
-    longest = max(sum(len(rows(run)) for run in run_folders(peaceful)) // (kills + 1), 11)
+    words, missed = command(kind, steps, killed), 0
+    hits: list[dict[str, Any]] = []
+    whole = sum(len(rows(run)) for run in run_folders(peaceful))
     while len(hits) < kills:
+        ahead = whole - sum(newest_checkpoint(run) for run in run_folders(killed))
+        # Twice the mean; four lives more than there are kills, so that the last of them does not come to the end.
+        longest = max(2 * ahead // (kills - len(hits) + 4), 2)
         found = live(words, killed, draw.randint(1, longest), draw)
         if found is None:
             raise SystemExit(f"{kind} ended after {len(hits)} kills; take more --steps")
@@ -162,23 +202,34 @@ def tried(kind: str, kills: int, steps: int, base: Path, draw: random.Random) ->
     one, other = what_is_left(peaceful), what_is_left(killed)
     equal = {name: one[name] == other[name] for name in one}
     print(f"{kind:<10}" + ", ".join(f"{name} {'equal' if same else 'DIFFERENT'}" for name, same in equal.items()))
-    return {"kills": len(hits), "missed": missed, "runs": len(run_folders(killed)), "equal": equal, "hits": hits}
+    hit_at: dict[str, list[int]] = {}
+    for hit in hits:
+        for run, step in hit["runs_hit"].items():
+            hit_at.setdefault(run, []).append(step)
+    seconds = round(fmean(hit["seconds"] for hit in hits), 1)
+    runs = len(run_folders(killed))
+    return {"kills": len(hits), "missed": missed, "runs": runs, "equal": equal, "seconds": seconds, "hit_at": hit_at}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100, help="over all of them")
-    parser.add_argument("--of", nargs="+", default=["ssl", "longtail", "suite"], help="what is killed")
+    parser.add_argument("--of", nargs="+", default=list(SHARES), choices=list(SHARES), help="what is killed")
     parser.add_argument("--steps", type=int, default=400, help="of each run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments to kill at")
     arguments = parser.parse_args()
-    draw, found = random.Random(arguments.seed), {}
+    draw = random.Random(arguments.seed)
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as base:
-        for place, kind in enumerate(arguments.of):
-            share = len(range(place, arguments.kills, len(arguments.of)))
-            found[kind] = tried(kind, share, arguments.steps, Path(base), draw)
-    record("kill -9", {"kills": sum(int(kind["kills"]) for kind in found.values()), **found})  # type: ignore[call-overload]
-    return 0 if all(all(kind["equal"].values()) for kind in found.values()) else 1  # type: ignore[attr-defined]
+        parts, left = sum(SHARES[kind] for kind in arguments.of), arguments.kills
+        for kind in arguments.of:
+            kills = min(-(-arguments.kills * SHARES[kind] // parts), left)
+            left -= kills
+            found[kind] = tried(kind, kills, arguments.steps, Path(base), draw)
+    others = recorded("kill -9").get("of", {})
+    whole = others | {kind: {"command": shlex.join(["python", *sys.argv]), **one} for kind, one in found.items()}
+    record("kill -9", {"kills": sum(kind["kills"] for kind in whole.values()), "of": whole})
+    return 0 if all(all(kind["equal"].values()) for kind in found.values()) else 1
 
 
 if __name__ == "__main__":
