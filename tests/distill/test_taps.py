@@ -79,6 +79,15 @@ def test_nothing_is_kept_between_calls_and_other_calls_keep_nothing() -> None:
     assert not taps._kept
 
 
+def test_a_compiled_network_shows_the_same() -> None:
+    model, images = network("resnet8").eval(), torch.randn(2, 3, 32, 32)
+    taps = Taps(model, BOTH)
+    plain, compiled = taps(model, images), taps(torch.compile(model, backend="aot_eager"), images)
+    seen = [(*each.stages, *each.preactivations, each.pooled, each.logits) for each in (plain, compiled)]
+    for one, other in zip(*seen, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", FEATURE_METHODS)
 @pytest.mark.parametrize(
     "pair", [("resnet8", "wrn-16-1-relu"), ("mobilenet_v2-half", "vgg8"), ("cnn-digits", "wrn-digits")]
