@@ -17,7 +17,7 @@ from typing import Any
 
 ENTRY = "tailmatch_sha256"
 _NOT_YET = "0" * 64
-_WRITTEN = re.compile(rb'"tailmatch_sha256":"([^"]{64})"')
+_WRITTEN = re.compile(rb'"([^"]{16})":"([^"]{64})"')  # of any name, since that may be damaged too
 # JSON's first entry, or the comment `# NAME: DIGITS`, whose name and signs may be damaged too.
 _IN_TEXT = re.compile(rb'(?:\{\s*"|..)(.{16})(?:": "|..)(.{64})', re.DOTALL)
 _DIGITS = re.compile(rb"[0-9a-f]{64}")
@@ -138,6 +138,16 @@ def verify_zip(path: Path) -> bool:
 
 
 def _place(header: bytes) -> int | None:
-    """Where the checksum's digits begin in a header (inside of other entries the quotation marks are escaped)."""
-    found = _WRITTEN.search(header)
-    return None if found is None else found.start(1)
+    """Where the checksum's digits begin in a header (inside of other entries the quotation marks are escaped).
+
+    Raises:
+        Damaged: if there is one under another name.
+    """
+    renamed = False
+    for found in _WRITTEN.finditer(header):
+        if found[1] == ENTRY.encode():
+            return found.start(2)
+        renamed |= _DIGITS.fullmatch(found[2]) is not None
+    if renamed:
+        raise Damaged("its checksum has another name than it was written with")
+    return None
