@@ -17,8 +17,10 @@ from torch import Tensor
 
 from tailmatch.cli import main
 from tailmatch.engine.checkpoint import load_newest
+from tailmatch.features import LogitsPlan
 from tailmatch.losses.catalog import LOSSES
 from tailmatch.ssl.catalog import ACCEPTANCES, ADD_ONS, ALIGNMENTS
+from tests.stores import digits_store
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,8 +30,8 @@ COMMON = ["--threads", "1", "--device", "cpu", "--log-every", "2", "--eval-every
 SSL = ["ssl", "--dataset", "digits-lt", "--steps", "6", "--batch-size", "8", "--unlabeled-ratio", "3"]
 LONGTAIL = ["longtail", "--dataset", "digits-lt", "--model", "cnn-digits", "--batch-size", "96", "--epochs", "2"]
 # Between them: all acceptances, alignments and add-ons with a state, the class means in both modes, a teacher of the
-# average, deferred re-weighting, a divisor over the batch, all samplers, a second stage, what a method of distillation
-# trains beside the student, and what it keeps of every image.
+# average, deferred re-weighting, a divisor over the batch, all samplers, a second stage, losses that sum over the batch
+# or know the numbers of images, and both tasks on a feature store.
 RUNS = {
     "curriculum": "--algorithm flexmatch --threshold 0.3 --loss ikl --loss.momentum 0.9"
     " --add-on darp --add-on.darp.start 0.3 --add-on.darp.every 2",
@@ -40,17 +42,20 @@ RUNS = {
     "relative": "--algorithm adamatch --running-momentum 0.8 --add-on logit-adjust",
     "dash": "--algorithm dash --add-on logit-adjust-posthoc",
     "epochs": "--loss gkl --teacher-checkpoint TEACHER --label-loss ldam --drw 0.5 --sampler class-aware",
-    "features": "--method reviewkd --method.width 8 --teacher-checkpoint TEACHER",
-    "memories": "--method crd --method.negatives 64 --teacher-checkpoint TEACHER",
     "second stage": "--stage2 crt --stage1 TEACHER --sampler square-root --label-loss class-balanced"
     " --epochs 2 --batch-size 96",
+    "balanced": "--loss bkd --teacher-checkpoint TEACHER --label-loss vs",
+    "by thirds": "--loss ltkd --teacher-checkpoint TEACHER --label-loss lade",
+    "store": "--labels 40 --algorithm freematch --running-momentum 0.8 --loss ikl --add-on abc",
+    "tail of a store": "--imbalance 20 --loss gkl --teacher-store STORE --label-loss ldam --drw 0.5",
 }
 RESUMED = ["self-adaptive", "epochs"]
-LONGTAIL_RUNS = {
-    "epochs": LONGTAIL,
-    "features": ["distill", *LONGTAIL[1:]],
-    "memories": ["distill", *LONGTAIL[1:]],
+STORE = ["--dataset", "store", "--data-root", "STORE", "--steps", "6"]
+TASKS = {
+    **dict.fromkeys(("epochs", "balanced", "by thirds"), LONGTAIL),
     "second stage": ["longtail"],
+    "store": ["ssl", *STORE, "--batch-size", "8", "--unlabeled-ratio", "3"],
+    "tail of a store": ["longtail", *STORE, "--batch-size", "192"],
 }
 
 pytestmark = [
@@ -60,8 +65,9 @@ pytestmark = [
 
 
 def words(name: str, base: Path, out: str) -> list[str]:
-    own = RUNS[name].replace("TEACHER", str(base / "teacher")).split()
-    return [*LONGTAIL_RUNS.get(name, SSL), *own, *COMMON, "--out", str(base / out / name)]
+    places = {"TEACHER": str(base / "teacher"), "STORE": str(base / "digits")}
+    own = [places.get(word, word) for word in (*TASKS.get(name, SSL), *RUNS[name].split())]
+    return [*own, *COMMON, "--out", str(base / out / name)]
 
 
 def ended_with(base: Path, out: str, name: str, rank: int = 0) -> dict[str, Any]:
@@ -119,6 +125,7 @@ def said(base: Path, out: str) -> str:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All runs by one and by two processes, one by four, and two that went on with another number of processes."""
     base = tmp_path_factory.mktemp("processes")
+    digits_store(base / "digits", logits=LogitsPlan(classes=10))
     teacher = [*LONGTAIL, "--epochs", "1", *COMMON, "--out", str(base / "teacher")]
     plan = [{"processes": 1, "runs": [teacher], "notes": str(base / "notes")}]
     plan += [part(base, ONE, 1, RUNS), part(base, TWO, 2, RUNS, save_after=1), part(base, FOUR, 4, RESUMED[:1])]

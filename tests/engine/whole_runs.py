@@ -32,7 +32,9 @@ import torch._dynamo
 import torch.utils.tensorboard
 
 from tailmatch.cli import main
+from tailmatch.datasets.feature_views import FeatureViews
 from tailmatch.datasets.weak_augment import Normalize
+from tailmatch.distill.stored_teacher import StoredTeacher
 from tailmatch.engine import session
 from tailmatch.engine.checkpoint import save_checkpoint
 from tailmatch.engine.distributed import World, barrier
@@ -40,10 +42,19 @@ from tailmatch.engine.loop import Trainer
 from tailmatch.engine.stopping import leave
 
 normalized, fit, train_step = Normalize.__call__, Trainer.fit, Trainer._train_step
+standardised, said_by_store = FeatureViews._standardised, StoredTeacher.__call__
 
 
 def in_float64(self: Normalize, images: Tensor) -> Tensor:
     return normalized(self, images).double()
+
+
+def features_in_float64(self: FeatureViews, *given: Any) -> Tensor:
+    return standardised(self, *given).double()
+
+
+def teacher_in_float64(self: StoredTeacher, *given: Any) -> Tensor:
+    return said_by_store(self, *given).double()
 
 
 def fit_and_keep(self: Trainer, notes: Path) -> dict[str, Any]:
@@ -76,6 +87,8 @@ def done(part: dict[str, Any]) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Normalize.__call__ = in_float64  # type: ignore[method-assign]
+    FeatureViews._standardised = features_in_float64  # type: ignore[method-assign, assignment]
+    StoredTeacher.__call__ = teacher_in_float64  # type: ignore[method-assign, assignment]
     Trainer.fit = lambda self: fit_and_keep(self, notes)  # type: ignore[method-assign]
     Trainer._train_step = step_and_be_hit  # type: ignore[method-assign]
     expected = 130 if "stop_after" in part else 0
