@@ -11,7 +11,6 @@ half: the first half is for what is loaded once. The record goes into results/re
 import argparse
 import gc
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -112,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
