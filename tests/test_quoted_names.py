@@ -24,6 +24,7 @@ NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?:\(\))?")
 OPTIONS_OF_OTHERS = {
     *("--abbrev", "--always", "--dirty", "--exclude"),  # git
     *("--force-reinstall", "--logdir", "--nproc-per-node"),  # pip, TensorBoard, torchrun
+    "--action",  # tyro, for what stands without a name
     *("--max-restarts", "--nnodes", "--standalone", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"),  # torchrun
     *(
         "--cpus-per-task",
