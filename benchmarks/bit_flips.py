@@ -13,7 +13,6 @@ small feature store; all are read without a new process, as `analyze`, `evaluate
 
 import argparse
 import json
-import pickle
 import random
 import shutil
 import sys
@@ -25,6 +24,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from hashlib import md5, sha256
 from pathlib import Path
+from pickle import dumps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,7 +162,7 @@ def kinds(base: Path) -> dict[str, Kind]:
     tuning = out.parent / "tuning.json"
     write_sealed_json(tuning, {"schema": 1, "trials": 2, "seeds": [7], "methods": {"gkl": method}})
     store, prepared, batch = written_store(base / "store"), written_lists(base / "lists"), base / "batch"
-    batch.write_bytes(pickle.dumps({"data": np.arange(3072, dtype=np.uint8)[None], "labels": [1]}, protocol=2))
+    batch.write_bytes(dumps({"data": np.arange(3072, dtype=np.uint8)[None], "labels": [1]}, protocol=2))
     weights = {name: out / f"{name}.safetensors" for name in ("weights", "selected")}
     recipe = out / "config.yaml"
     return {

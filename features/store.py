@@ -277,5 +277,6 @@ def _read_array(file: Path, checksum: str) -> Array:
         raise UserError(f"{file} is missing; {AGAIN}.") from None
     if hashlib.sha256(content).hexdigest() != checksum:
         raise UserError(f"{file} is damaged or of another store; {AGAIN}.")
-    array: Array = np.load(io.BytesIO(content), allow_pickle=False)
+    stream = io.BytesIO(content)
+    array: Array = np.load(stream, allow_pickle=False)
     return array

@@ -67,7 +67,7 @@ def test_ci_finds_the_command_of_the_tests() -> None:
     cut = ["sed", "-n", "/^<!-- tests -->$/,/^```$/p", "README.md"]
     found = subprocess.run(cut, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     (line,) = [line for line in found if not line.startswith(("```", "<!--"))]
-    assert line.endswith("python -m pytest")
+    assert line.endswith("python -m pytest -n auto")
     # One call of pip, the pins first: a call without them would replace torch by its newest.
     assert line.count("pip install") == 1
     assert line.index("-r requirements.txt") < line.index('-e ".[dev]"')
