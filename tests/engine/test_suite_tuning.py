@@ -186,6 +186,9 @@ class Toys:
         self.started += runs
         return [Toy(run, self.outcomes.get(run.name, "finished")) for run in runs]
 
+    def close(self) -> None:
+        """Nothing is kept warm."""
+
 
 Call = Callable[..., tuple[int, Toys]]
 
@@ -336,5 +339,6 @@ def test_the_trials_of_a_shipped_suite_can_be(name: str) -> None:
     study = read_study(file, read_grid(file))
     if study is not None:
         of_store = ("--data-root", "STORE") if name.startswith("store") else ()
+        of_store += ("--teacher-store", "SHARP") if name == "store_distillation" else ()
         planned = suite.plan(SuiteConfig(name=name, words=of_store), cli._training_task, study.runs)
         assert len(planned) == len(study.runs)
