@@ -105,9 +105,13 @@ def _asked(card: Card, about: dict[str, Any], file: Path) -> tuple[EmbedConfig, 
 
 def _place(file: Path) -> dict[str, Any]:
     """Where the backbone was found when the store was made; empty where the store cannot be asked."""
+    asked = file.with_name("config.yaml")
     try:
-        root = read_yaml(file.with_name("config.yaml"))["data_root"]
-        found = read_json(Path(root).expanduser() / WEIGHTS)
-    except (OSError, Unreadable, TypeError, KeyError):
+        root = read_yaml(asked)["data_root"]
+        asked = Path(root).expanduser() / WEIGHTS
+        found = read_json(asked)
+    except Unreadable as error:
+        raise UserError(f"{error.place(asked)} {error}.") from None
+    except (OSError, TypeError, KeyError):
         return {}
     return found if isinstance(found, dict) else {}

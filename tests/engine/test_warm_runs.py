@@ -66,8 +66,9 @@ def planned(store: Path, tmp_path: Path) -> Callable[..., PlannedRun]:
 
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warm process does not find this package."""
-    monkeypatch.setattr(warm, "environment", lambda *_, **__: {"PATH": ""})
+    """A warm process does not find this package, installed or not."""
+    (tmp_path / "tailmatch.py").touch()
+    monkeypatch.setattr(warm, "environment", lambda *_, **__: {"PATH": "", "PYTHONPATH": str(tmp_path)})
     monkeypatch.chdir(tmp_path)
 
 
@@ -113,7 +114,7 @@ def test_a_forked_run_is_the_run_of_a_process_of_its_own(
         json.loads((folder / "environment.json").read_text()) for folder in (run.folder, tmp_path / "alone")
     )
     differ = {name for name in ours if ours[name] != theirs[name]}
-    assert differ <= {"command", "started"}
+    assert differ <= {"command", "started", "tailmatch_sha256"}
     assert ours["command"].replace("forked --resume", "alone") == theirs["command"]
     log = (run.folder / "log.txt").read_text()
     said = log.replace("/forked", "/alone").splitlines()[1:]

@@ -65,6 +65,9 @@ def test_a_backbone_that_is_gone_or_another_one_is_refused(made: Path, tmp_path:
     place = folder / "store" / "weights.json"
     config = folder / "longtail" / "config.yaml"
     config.write_text(config.read_text().replace(str(made), str(folder)))
+    with pytest.raises(UserError, match=r"config\.yaml .*was changed"):
+        load_run(folder / "longtail", device="cpu")
+    config.write_text(config.read_text().partition("\n")[2])  # without the line of its checksum
     other = backbone(folder / "other" / "weights.safetensors", 1)
     place.write_text(json.dumps({"backbone": str(other), "weights": None}))
     with pytest.raises(UserError, match=r"those that are here are others .*bring the weights that the store was made"):
