@@ -14,14 +14,6 @@ from typing import Any
 
 import numpy as np
 
-# As Python 2 wrote them, as numpy 2 names them, and how Python 3 writes bytes in the older protocols.
-_HARMLESS = {
-    *((module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-
 
 def plain_reader(source: Any) -> Any:
     """torchvision's CIFAR10 or CIFAR100 with our reading in the place of its own; fetching and checking are its own.
@@ -56,17 +48,53 @@ def _checked(path: Path, md5: str) -> Mapping[str, Any]:
     return found
 
 
+class _Kind:
+    """What a pickle says of the type of an array's numbers; a byte has no order that its state could tell."""
+
+    def __init__(self, name: object = None, *more: object) -> None:
+        self.name = name
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Bytes:
+    """What a pickle says of an array of bytes. NumPy's own would take any state, and be broken by a false one."""
+
+    array: np.ndarray[Any, Any] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, content = state
+        if isinstance(content, str):  # as Python 2 wrote it
+            content = content.encode("latin1")
+        known = isinstance(kind, _Kind) and kind.name in ("u1", "uint8") and isinstance(content, bytes)
+        if not known or by_columns:
+            raise RuntimeError("it holds other arrays than rows of bytes")
+        self.array = np.frombuffer(content, np.uint8).reshape(shape)
+
+
 class OfArrays(Unpickler):
-    """Reads dictionaries, lists, words, numbers and arrays.
+    """Reads a dictionary of lists, words, numbers and arrays of bytes; what a pickle names is never called.
 
     Raises:
-        RuntimeError: for a pickle that names anything else.
+        RuntimeError: for a pickle that names or holds anything else.
     """
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
 
+    def load(self) -> dict[Any, Any]:
+        found = super().load()
+        if not isinstance(found, dict):
+            raise RuntimeError("it holds no dictionary")
+        return {name: value.array if isinstance(value, _Bytes) else value for name, value in found.items()}
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _HARMLESS:
-            raise RuntimeError(f"it names {module}.{name}, which no batch of CIFAR does")
-        return super().find_class(module, name)
+        # As Python 2 wrote them, as numpy 2 names them, and how Python 3 writes bytes in the older protocols.
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return lambda *_: _Bytes()
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return _Bytes if name == "ndarray" else _Kind
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, *_: str(text).encode("latin1")
+        raise RuntimeError(f"it names {module}.{name}, which no batch of CIFAR does")

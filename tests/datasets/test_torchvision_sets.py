@@ -152,6 +152,11 @@ def test_a_batch_that_names_anything_but_arrays_is_refused(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     assert np.array_equal(OfArrays(pickle.dumps({"data": array, "labels": [1]}, protocol=2)).load()["data"], array)
+    for other in (array.astype(np.int64), np.array([None])):  # numpy would be broken by the states that such may have
+        with pytest.raises(RuntimeError, match="other arrays than rows of bytes"):
+            OfArrays(pickle.dumps({"data": other}, protocol=2)).load()
+    with pytest.raises(RuntimeError, match="no dictionary"):
+        OfArrays(pickle.dumps(array, protocol=2)).load()
 
 
 def test_another_file_is_served(cifar, server, tmp_path):
