@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import Unpickler
+from pickle import _Unpickler  # in Python: the one in C makes room for as many objects as a damaged number says
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class _Bytes:
         self.array = np.frombuffer(content, np.uint8).reshape(shape)
 
 
-class OfArrays(Unpickler):
+class OfArrays(_Unpickler):
     """Reads a dictionary of lists, words, numbers and arrays of bytes; what a pickle names is never called.
 
     Raises:
