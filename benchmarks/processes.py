@@ -29,11 +29,12 @@ from tailmatch.models.build import build_model
 GIGA_OPERATIONS_FORWARD = 8.2
 
 
-def speed(processes: int, arguments: argparse.Namespace, place: Path) -> float:
+def speed(processes: int, batchnorm: str, arguments: argparse.Namespace, place: Path) -> float:
     """Images a second while it trains, the median of the rows of metrics but the first."""
-    out = place / f"by-{processes}"
+    out = place / f"{batchnorm}-by-{processes}"
     words = ["ssl", "--model", arguments.model, "--batch-size", "32", "--steps", str(arguments.steps)]
     words += ["--log-every", "2", "--eval-every", str(arguments.steps), "--threads", "1", "--device", "cpu"]
+    words += ["--batchnorm", batchnorm]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [*torchrun, str(ROOT / "run.py"), *words, "--out", str(out)]
     subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL)
@@ -84,13 +85,17 @@ def main() -> None:
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
-        speeds = {processes: speed(processes, arguments, Path(place)) for processes in (1, 2)}
+        alone = speed(1, "per-process", arguments, Path(place))  # one process has the same statistics either way
+        by_two = {kind: speed(2, kind, arguments, Path(place)) for kind in ("synchronized", "per-process")}
     found = {
         "strong scaling": {
             "model": arguments.model,
             "images_per_step": 256,
-            "images_per_second": {str(processes): round(value, 1) for processes, value in speeds.items()},
-            "times_faster": round(speeds[2] / speeds[1], 2),
+            "images_per_second": {
+                "1": round(alone, 1),
+                **{f"2, BatchNorm {kind}": round(value, 1) for kind, value in by_two.items()},
+            },
+            "times_faster": {kind: round(value / alone, 2) for kind, value in by_two.items()},
             "cores": os.cpu_count(),
             "load_before": round(load, 1),
         },
