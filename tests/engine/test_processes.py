@@ -29,9 +29,11 @@ ONE, TWO, FOUR = "one", "two", "four"
 COMMON = ["--threads", "1", "--device", "cpu", "--log-every", "2", "--eval-every", "6", "--resume"]
 SSL = ["ssl", "--dataset", "digits-lt", "--steps", "6", "--batch-size", "8", "--unlabeled-ratio", "3"]
 LONGTAIL = ["longtail", "--dataset", "digits-lt", "--model", "cnn-digits", "--batch-size", "96", "--epochs", "2"]
+DISTILL = ["distill", *LONGTAIL[1:]]
 # Between them: all acceptances, alignments and add-ons with a state, the class means in both modes, a teacher of the
 # average, deferred re-weighting, a divisor over the batch, all samplers, a second stage, losses that sum over the batch
-# or know the numbers of images, and both tasks on a feature store.
+# or know the numbers of images, what a method of distillation trains beside the student and what it keeps of every
+# image, and tasks on a feature store.
 RUNS = {
     "curriculum": "--algorithm flexmatch --threshold 0.3 --loss ikl --loss.momentum 0.9"
     " --add-on darp --add-on.darp.start 0.3 --add-on.darp.every 2",
@@ -46,6 +48,8 @@ RUNS = {
     " --epochs 2 --batch-size 96",
     "balanced": "--loss bkd --teacher-checkpoint TEACHER --label-loss vs",
     "by thirds": "--loss ltkd --teacher-checkpoint TEACHER --label-loss lade",
+    "features": "--method reviewkd --method.width 8 --teacher-checkpoint TEACHER",
+    "memories": "--method crd --method.negatives 64 --teacher-checkpoint TEACHER",
     "store": "--labels 40 --algorithm freematch --running-momentum 0.8 --loss ikl --add-on abc",
     "tail of a store": "--imbalance 20 --loss gkl --teacher-store STORE --label-loss ldam --drw 0.5",
 }
@@ -53,6 +57,7 @@ RESUMED = ["self-adaptive", "epochs"]
 STORE = ["--dataset", "store", "--data-root", "STORE", "--steps", "6"]
 TASKS = {
     **dict.fromkeys(("epochs", "balanced", "by thirds"), LONGTAIL),
+    **dict.fromkeys(("features", "memories"), DISTILL),
     "second stage": ["longtail"],
     "store": ["ssl", *STORE, "--batch-size", "8", "--unlabeled-ratio", "3"],
     "tail of a store": ["longtail", *STORE, "--batch-size", "192"],
@@ -108,7 +113,7 @@ def carry_out(base: Path, plan: list[dict[str, Any]], *by: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *by, str(Path(__file__).with_name("whole_runs.py")), str(file)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -123,12 +128,12 @@ def said(base: Path, out: str) -> str:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All runs by one and by two processes, one by four, and two that went on with another number of processes."""
+    """All runs by one, two and four processes, and two that went on with another number of processes."""
     base = tmp_path_factory.mktemp("processes")
     digits_store(base / "digits", logits=LogitsPlan(classes=10))
     teacher = [*LONGTAIL, "--epochs", "1", *COMMON, "--out", str(base / "teacher")]
     plan = [{"processes": 1, "runs": [teacher], "notes": str(base / "notes")}]
-    plan += [part(base, ONE, 1, RUNS), part(base, TWO, 2, RUNS, save_after=1), part(base, FOUR, 4, RESUMED[:1])]
+    plan += [part(base, ONE, 1, RUNS), part(base, TWO, 2, RUNS, save_after=1), part(base, FOUR, 4, RUNS)]
     for out, before, after in (("two-then-one", 2, 1), ("one-then-two", 1, 2)):
         plan += [part(base, out, before, RESUMED, stop_after=3), part(base, out, after, RESUMED)]
     carry_out(base, plan)
@@ -153,8 +158,9 @@ def test_two_processes_end_as_one(name: str, base: Path) -> None:
     assert_same_end(base / ONE / name, base / TWO / name)
 
 
-def test_four_processes_end_as_one(base: Path) -> None:
-    assert_same_end(base / ONE / "self-adaptive", base / FOUR / "self-adaptive")
+@pytest.mark.parametrize("name", RUNS)
+def test_four_processes_end_as_one(name: str, base: Path) -> None:
+    assert_same_end(base / ONE / name, base / FOUR / name)
 
 
 @pytest.mark.parametrize("name", RESUMED)
